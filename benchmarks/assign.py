@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config.schema import Data, Model
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import normalise
 from lsc_engine.models.build import build_model
 from lsc_engine.vectors import choice, n_min, system

@@ -17,9 +17,9 @@ import torch
 
 from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.data.batches import Batches
+from lsc_engine.data.datasets.spectrum import SpectrumSource
 from lsc_engine.data.pack import Manifest, PackedReader
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
-from lsc_engine.data.spectrum import SpectrumSource
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.training.step import make_optimizer

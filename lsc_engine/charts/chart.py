@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -145,8 +146,7 @@ class Picture:
         return round(unit * (self.plot_width - 1)) if abs(unit) < 1e6 else -1
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One thing drawn as a line: a raw series, or its smoothed twin."""
 
     series: Series

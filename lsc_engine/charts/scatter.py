@@ -61,8 +61,7 @@ class _Board:
         return columns.astype(np.int64), rows.astype(np.int64), good
 
     def _grid(self, column: Ints, row: Ints) -> Bools:
-        width, height = self.canvas.pixels
-        pixels = np.zeros((height, width), bool)
+        pixels = np.zeros(self.canvas.pixels[::-1], bool)
         pixels[row, column] = True
         return pixels
 

@@ -194,14 +194,11 @@ def read_preset_toml(path: Path) -> tuple[str, Table]:
     """Text and tables of a TOML file. UsageError where it cannot be read, with the line of a mistake."""
     try:
         text = decoded(path.read_bytes())
+        return text, parse_toml(text)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        return text, parse_toml(text)
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
 
 
 def fsync_folder(folder: Path) -> None:

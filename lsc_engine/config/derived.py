@@ -21,7 +21,7 @@ from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError, layout_notes
 from lsc_engine.data.dataset import Place, Selection, data_folder, data_set, denied_sentence, long_tail
 from lsc_engine.data.datasets.image_folders import ImageFolders
-from lsc_engine.data.listing import Split
+from lsc_engine.data.listing import Split, report
 from lsc_engine.vectors.choice import INIT_ORDER, cost
 from lsc_engine.vectors.registry import facts, n_min
 
@@ -279,7 +279,7 @@ def bad_notes(data: Data, data_dir: Place = None) -> list[str]:
             total = len(files) + len(files.bad)
             notes.append(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out")
         elif bad:
-            notes.append(split.report(files, bad))
+            notes.append(report(files, bad, split.record))
         if skip and known is None:
             notes.append(f"{files.base}: which images cannot be read is known once all were decoded, before training")
     return notes

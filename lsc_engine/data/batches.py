@@ -2,10 +2,8 @@
 
     image(epoch, position) = bijection_{seed, epoch}(position),    position = step in epoch * batch + row
 
-with the keyed bijection of vectors.order on [0, N): there is no permutation table, so memory does not depend on N,
-and no state, so that resuming at a step needs only its number. An epoch is floor(N / batch) steps; the rest is dropped.
-Image numbers, labels and what the head makes of the labels are computed for many batches at once. Images are evaluated
-in the order of their numbers (`eval_batches`).
+with the keyed bijection of vectors/bijection.py: there is no permutation table and no state. An epoch is
+floor(N / batch) steps; the rest is dropped. Image numbers, labels and targets are computed for many batches at once.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ import torch
 from torch import Tensor
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.augment import Draws, draw, light1
+from lsc_engine.data.augment import Draws, draw, light1, two_views, view_keys
 from lsc_engine.data.named import all_labels
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
-from lsc_engine.data.views import two_views, view_keys
 from lsc_engine.vectors.bijection import Bijection
 
 T = TypeVar("T")
@@ -59,7 +56,7 @@ class Batches(Generic[T]):
     """Endless training batches of `source`.
 
     `augment`: "none" or "light1", `augment_per`: "image" or "batch" (augment.py); `views`: two of each image
-    (views.py); `subset` int64 [M]: the numbers of the images that are trained on, all where it is None; `rows`: only
+    (augment.py); `subset` int64 [M]: the numbers of the images that are trained on, all where it is None; `rows`: only
     these rows of every batch; `workers`: processes for streamed sources (None: one per core); `target`: labels int64
     [M] -> a tensor, or a tuple or dict of tensors, of M rows.
     UsageError where one batch is larger than the data set.
@@ -83,19 +80,13 @@ class Batches(Generic[T]):
         self.images = source.images if subset is None else len(subset)
         if batch_size < 1 or batch_size > self.images:
             raise UsageError(f"train.batch_size: {batch_size:,} must lie between 1 and the {self.images:,} images")
-        self.source = source
-        self.batch_size = batch_size
-        self.seed = seed
+        self.source, self.batch_size, self.seed, self.target = source, batch_size, seed, target
         self.device = torch.device(device)
-        self.target = target
-        self._augment = augment == "light1"
-        self._augment_per = augment_per
-        self._views = views
+        self._augment, self._augment_per, self._views, self._workers = augment == "light1", augment_per, views, workers
         # On the CPU too, where streamed images are numbered.
         self._subset = {d: None if subset is None else subset.to(d) for d in {torch.device("cpu"), self.device}}
         self._bytes = self.device.type != "cpu" and not views
         self._rows = range(batch_size) if rows is None else rows
-        self._workers = workers
         self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
         self._waited_before = 0.0
         """Seconds that `from_step` has waited for images read by workers; None where all images are at hand."""
@@ -196,8 +187,7 @@ class Batches(Generic[T]):
             began = time.perf_counter()
             images = next(read)
             self.waited = (self.waited or 0.0) + time.perf_counter() - began
-            on_device = images.to(self.device, non_blocking=True) if side is None else copied_beside(images, side)
-            yield on_device
+            yield images.to(self.device, non_blocking=True) if side is None else copied_beside(images, side)
 
     def _index_batches(self, step: int) -> Iterator[Tensor]:
         for block, start in self._blocks(step):

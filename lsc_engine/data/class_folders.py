@@ -141,7 +141,7 @@ def in_threads(work: Callable[[Path], T], folders: Iterable[Path]) -> Iterator[T
 
 
 def has_loose_images(root: Path) -> bool:
-    """Whether images lie beside the class folders of the training split: with unique labels they count too."""
+    """Whether images lie beside the class folders of the training split: unique labels count them too."""
     return bool(image_names(read_layout("folder", root, skip_bad=True).base))
 
 

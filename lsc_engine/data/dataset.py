@@ -1,8 +1,8 @@
 """A data set: what is known of it without loading an image, where it lies on disk, how it is opened. Torch-free.
 
-A built-in one is a class in a file of `lsc_engine/data/datasets`. Image counts are those of the training split; "class"
-labels use the first k classes, "unique" labels the first k training images, in index order. Sources: arXiv:2510.04090
-Table 2, with CIFAR-10's real split of 50 000 and CINIC-10 without the CIFAR images (70 000 a split).
+Image counts are those of the training split; "class" labels use the first k classes, "unique" labels the first k
+training images, in index order. Sources: arXiv:2510.04090 Table 2, with CIFAR-10's real split of 50 000 and CINIC-10
+without the CIFAR images (70 000 a split).
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
-from lsc_engine.common.errors import UsageError
+from lsc_engine.common.deferred import np, torch
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.class_folders import unreadable
+from lsc_engine.data.source import ImageSource, TensorSource
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from lsc_engine.data.source import ImageSource
 
 NO_HOME = "there is no home folder; set $LSC_DATA"
 Report = Callable[[str], None]
@@ -41,17 +37,13 @@ class Facts:
     classes: int | None
     size: int | None
     channels: int
-    resident: bool = True
-    """Whether the images lie on the device as uint8 unless configured otherwise."""
-    places: tuple[tuple[str, str], ...] = ()
-    """Folders tried below the data folder, each with the file or folder that shows it is the right one."""
+    resident: bool = True  # whether the images lie on the device as uint8 unless configured otherwise
+    places: tuple[tuple[str, str], ...] = ()  # below the data folder, each with an entry that shows it is the one
     system_places: tuple[tuple[str, str], ...] = ()
-    how: str = ""
-    class_images: tuple[int, ...] = ()
-    """Training and validation images of each class, if classes differ in size: the first k of several have these."""
+    how: str = ""  # how to get it
+    class_images: tuple[int, ...] = ()  # of each class, if classes differ in size: the first k of several have these
     class_val_images: tuple[int, ...] = ()
-    class_names: tuple[str, ...] = ()
-    """In the order of the labels, where they are known and no folders give them."""
+    class_names: tuple[str, ...] = ()  # in the order of the labels, where they are known and no folders give them
 
     def of_first(self, k: int | None) -> tuple[int, int]:
         """Training and validation images of the first `k` classes: equal parts, unless each class has its own."""
@@ -95,15 +87,6 @@ class Selection:
         return Selection(unique, data.classes, data.path, skip, data_dir, data.image_size)
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """A split as it is read from disk: `pixels` uint8 [N, C, H, W], `labels` int64 [N] in [0, classes)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    classes: int
-
-
 class DataSet:
     """A data set of known size that is read whole into memory, unless a subclass says otherwise.
 
@@ -111,20 +94,13 @@ class DataSet:
     """
 
     facts: ClassVar[Facts]
-    position: ClassVar[int] = 100
-    """Where it stands in lists."""
-    built_in: ClassVar[bool] = False
-    """Whether no files of the user are needed."""
-    made_from_index: ClassVar[bool] = False
-    """Whether images are computed from their index: there are as many as are requested, and no files."""
-    image_files: ClassVar[bool] = False
-    """Whether each image is a file of its own; packed copies lie in the data folder."""
-    needs_path: ClassVar[bool] = False
-    """Whether it is nowhere but where data.path leads."""
-    counted_late: ClassVar[bool] = False
-    """Whether its images have to be made to be counted: `count` estimates them until `count_exactly` was called."""
-    other_classes: ClassVar[bool] = False
-    """Whether its classes are those of no other data set, so that none can be validated on it."""
+    position: ClassVar[int] = 100  # where it stands in lists
+    built_in: ClassVar[bool] = False  # whether no files of the user are needed
+    made_from_index: ClassVar[bool] = False  # whether images are computed from their index, as many as are requested
+    image_files: ClassVar[bool] = False  # whether each image is a file; packed copies lie in the data folder
+    needs_path: ClassVar[bool] = False  # whether it is nowhere but where data.path leads
+    counted_late: ClassVar[bool] = False  # whether `count` is an estimate until `count_exactly` was called
+    other_classes: ClassVar[bool] = False  # whether no other data set has its classes, to be validated on
 
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         """The folder that holds the data set, or None where it is not found. `path` (data.path) is looked at alone."""
@@ -205,10 +181,15 @@ class DataSet:
         FolderError where folders cannot be read, unless they are left out with `skip_bad`."""
         return self.facts.images if chosen.unique else self.facts.classes
 
-    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays | None:
-        """One split out of the `folder` that was located; None where there is no such split. LscError for files that
-        are missing or damaged."""
+    def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """One split out of the `folder` that was located: pixels uint8 [N, C, H, W] and labels int64 [N] in
+        [0, facts.classes); None where there is no such split. LscError for files that are missing or damaged."""
         raise NotImplementedError
+
+    def look(self, chosen: Selection, say: Report) -> str | None:
+        """Decode every image file that was not looked at since it changed, packing where that is due: one message on
+        all that cannot be read, None where all can or there are no image files. Errors as `open_source`."""
+        return None
 
     def obtain(self, chosen: Selection, report: Report) -> Path | None:
         """The folder of the data set, downloaded where that is possible. UsageError where it is missing."""
@@ -219,19 +200,15 @@ class DataSet:
 
     def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         """The images of `split`, or None where there is no such split. Errors as `open_source`."""
-        import torch
-
-        from lsc_engine.data.source import TensorSource
-
         unique, count = chosen.unique, chosen.classes
         if unique and split == "val":
             return None
-        arrays = self.load(split, unique, self.obtain(chosen, report))
-        if arrays is None:
+        if (loaded := self.load(split, unique, self.obtain(chosen, report))) is None:
             return None
-        keep = slice(count) if unique or count is None else arrays.labels < count
-        pixels, labels = torch.tensor(arrays.pixels[keep]), torch.from_numpy(arrays.labels[keep])
-        classes = len(pixels) if unique else min(count or arrays.classes, arrays.classes)
+        keep = slice(count) if unique or count is None else loaded[1] < count
+        pixels, labels = torch.tensor(loaded[0][keep]), torch.from_numpy(loaded[1][keep])
+        every = self.facts.classes or int(loaded[1].max()) + 1
+        classes = len(pixels) if unique else min(count or every, every)
         return TensorSource(pixels, None if unique else labels, classes=classes, device=device, size=chosen.size)
 
 
@@ -254,8 +231,6 @@ class PluginDataSet(DataSet):
 
     def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         """What the plugin opens, if it is what its facts promised: the steps of a run are counted from them."""
-        from lsc_engine.data.source import ImageSource
-
         if chosen.unique and split == "val":
             return None
         which = {"split": split, "unique": chosen.unique, "count": chosen.classes, "size": chosen.size}
@@ -329,3 +304,48 @@ def denied_sentence(path: str | Path) -> str | None:
     except OSError:  # `locate` reports what is not there
         return None
     return None
+
+
+@overload
+def open_source(
+    data: Any, *, split: Literal["train"], data_dir: Place = None, device: torch.device | str = "cpu", say: Report = ...
+) -> ImageSource: ...
+@overload
+def open_source(
+    data: Any, *, split: str, data_dir: Place = None, device: torch.device | str = "cpu", say: Report = ...
+) -> ImageSource | None: ...
+def open_source(
+    data: Any, *, split: str, data_dir: Place = None, device: torch.device | str = "cpu", say: Report = lambda _: None
+) -> ImageSource | None:
+    """The images of `split` ("train" or "val") of `data`, a `config.schema.Data` or what has its attributes; None where
+    the data set has no validation images.
+
+    Labels "class" take the images of the first `data.classes` classes; "unique" the first `data.classes` training
+    images, each its own class, without validation. Images stay on `device` as uint8 where they take at most a quarter
+    of its memory, else they are streamed. `say` receives sentences on downloads and packing.
+    UsageError where the data is missing (what to put where) or has fewer classes than requested; LscError where files
+    are damaged: of image files one message on all of them, unless `data.skip_bad` leaves them out.
+    """
+    if split not in ("train", "val"):
+        raise UsageError(f"split {split!r}: {did_you_mean(split, ('train', 'val'))}")
+    if data.dataset not in (known := [*built_in_data_sets(), *DATASETS.plugin_names()]):
+        raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, known)}")
+    chosen = data_set(data.dataset)
+    where = None if data_dir is None else Path(data_dir)
+    source = chosen.open(Selection.of(data, where), split, torch.device(device), say)
+    if source is not None and data.labels == "class" and not source.class_names:
+        source.class_names = chosen.facts.class_names[: source.classes]
+    if split == "val":
+        return source
+    if source is None:
+        raise UsageError(chosen.missing(data_dir, data.path))
+    if data.classes is not None and source.classes < data.classes:
+        what = "images" if data.labels == "unique" else "classes"
+        have = f"the {source.classes:,} {what} of {data.dataset} found here"
+        raise UsageError(f"data.classes: {data.classes:,} is more than {have}")
+    return source
+
+
+def look(data: Any, *, data_dir: Path | None, say: Report = lambda _: None) -> str | None:
+    """`DataSet.look` for `data`, a `config.schema.Data` or what has its attributes."""
+    return data_set(data.dataset).look(Selection.of(data, data_dir), say)

@@ -1,16 +1,11 @@
-"""Random numbers as a pure function of what they are for: a counter hashed with a key, no generator state.
-
-The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) on wrapping 64-bit integers, so that the same
-counter and key give the same bits on every device, in any order and in any batch.
-"""
+"""Random numbers as a pure function of what they are for: a counter hashed with a key, without generator state, by the
+finaliser of SplitMix64 (Steele, Lea, Flood 2014) on wrapping 64-bit integers: the same bits on every device."""
 
 from __future__ import annotations
 
 import hashlib
 
-import torch
-from torch import Tensor
-
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.vectors.bijection import mix
 
 GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)

@@ -1,12 +1,10 @@
-"""Reading single image files: any format, mode and size of image becomes a small RGB square.
+"""Reading single image files: any format, mode and size of image becomes a small RGB square, by `decode`.
 
-One function, `decode`, reads every image, for packing, training and prediction alike:
-
-    16 bits per channel   scaled to 8: value / 257, or by the file's own number of bits
-    transparency          composed on white
-    EXIF orientation      applied before the middle square is cut out
-    palettes, grey, 1 bit, CMYK, LAB   turned to RGB
-    floating point        refused: the files do not say which values are black and white
+16 bits per channel   scaled to 8: value / 257, or by the file's own number of bits
+transparency          composed on white
+EXIF orientation      applied before the middle square is cut out
+palettes, grey, 1 bit, CMYK, LAB   turned to RGB
+floating point        refused: the files do not say which values are black and white
 """
 
 from __future__ import annotations
@@ -18,10 +16,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.class_folders import file_fault, link_to_nothing
 from lsc_engine.data.listing import ImageFiles

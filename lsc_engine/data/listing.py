@@ -1,10 +1,6 @@
 """The image files of one split with their sizes and times, and what is known of those that cannot be read.
 
-A million names are kept as one string of bytes, which data workers share without copying. Sizes and times of change
-tell whether anything made from the files, such as a packed copy, still matches them.
-
-DATA/packed/NAME-SPLIT.looked.json    which of the listed files cannot be read, found when all of them were decoded
-"""
+DATA/packed/NAME-SPLIT.looked.json    which of the listed files cannot be read, found when all of them were decoded"""
 
 from __future__ import annotations
 
@@ -44,23 +40,18 @@ SHOWN = 20
 _FOLDERS_AT_ONCE = 64
 # Errors of one file, as clauses; those of others are of the disk.
 _DENIED = "cannot be read: Permission denied"
-_OF_A_FILE = {
-    errno.ENOENT: "",
-    errno.ELOOP: "is a link that leads to itself",
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-}
+_OF_A_FILE = {errno.EACCES: _DENIED, errno.EPERM: _DENIED, errno.ELOOP: "is a link that leads to itself"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class BadFile:
-    """An entry that is no usable image: its path, a clause that says why, its label, and the number that the image
-    has, or would have, in the listing."""
+    """An entry that is no usable image: the number that the image has, or would have, in the listing, its path, a
+    clause that says why, and its label."""
 
+    number: int
     path: str
     why: str
     label: int
-    number: int
 
 
 class BadFilesError(LscError):
@@ -71,65 +62,52 @@ class BadFilesError(LscError):
 class ImageFiles:
     """The images of one split: file `i` is `base` / name(i).
 
-    `labels` int32 [N] number `classes`; `sizes` int64 [N] in bytes; `times` and `changed` int64 [N]: when content, and
-    content or rights, were changed, in nanoseconds; `bad`: entries left out because they cannot be images: links to
-    nothing, folders, empty files, files or class folders without permission.
+    `names` bytes [N]; `labels` int32 [N] number `classes`; `stamps` int64 [N, 3]: size in bytes, when the content was
+    changed, and when content or rights were, in nanoseconds; `bad`: entries left out because they cannot be images:
+    links to nothing, folders, empty files, files or class folders without permission.
     """
 
     base: Path
-    names: bytes
-    ends: np.ndarray
+    names: np.ndarray
     labels: np.ndarray
+    stamps: np.ndarray
     classes: tuple[str, ...]
-    sizes: np.ndarray
-    times: np.ndarray
-    changed: np.ndarray
     bad: tuple[BadFile, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.ends)
-
-    def name(self, index: int) -> bytes:
-        """The path of image `index` relative to `base`."""
-        return self.names[int(self.ends[index - 1]) if index else 0 : int(self.ends[index])]
+        return len(self.names)
 
     def path(self, index: int) -> Path:
         """Where image `index` lies."""
-        return self.base / os.fsdecode(self.name(index))
+        return self.base / os.fsdecode(self.names[index])
 
     def content(self, count: int | None = None) -> str:
         """A hash of names, labels and sizes of the first `count` images in order: equal for a copy of the files at
         another place, whose names may be in another Unicode form."""
-        count = len(self) if count is None else count
-        names = self.names[: int(self.ends[count - 1]) if count else 0]
+        names = b"".join(self.names[:count].tolist())
         names = names if names.isascii() else same_form(os.fsdecode(names)).encode(errors="replace")
-        return _sha256(names, self.labels[:count], self.sizes[:count])
+        return _sha256(names, self.labels[:count], self.stamps[:count, 0])
 
     @cached_property
     def listing(self) -> str:
         """A hash of `content()` and the times of change: equal as long as no file is changed, added or removed."""
-        return _sha256(self.content().encode(), self.times)
+        return _sha256(self.content().encode(), self.stamps[:, 1])
 
-    def chosen(self, index: np.ndarray) -> ImageFiles:
-        """The images numbered `index` int64 [M], rising, without the bad entries."""
-        names = [self.name(i) for i in index.tolist()]
-        ends = np.cumsum([len(name) for name in names], dtype=np.int64)
-        rows = (self.labels[index], self.classes, self.sizes[index], self.times[index], self.changed[index])
-        return ImageFiles(self.base, b"".join(names), ends, *rows)
+    def chosen(self, index: np.ndarray | slice) -> ImageFiles:
+        """The images numbered `index` (int64 [M], rising, or bool [N]), without the bad entries."""
+        names, labels, stamps = self.names[index], self.labels[index], self.stamps[index]
+        return replace(self, names=names, labels=labels, stamps=stamps, bad=())
 
     def first(self, count: int) -> ImageFiles:
         """The first `count` images, with the bad entries among them."""
-        count = min(count, len(self))
-        names = self.names[: int(self.ends[count - 1]) if count else 0]
-        rows = (self.sizes[:count], self.times[:count], self.changed[:count])
-        bad = tuple(entry for entry in self.bad if entry.number < count)
-        return ImageFiles(self.base, names, self.ends[:count], self.labels[:count], self.classes, *rows, bad)
+        bad = tuple(entry for entry in self.bad if entry.number < min(count, len(self)))
+        return replace(self.chosen(slice(count)), bad=bad)
 
     def without(self, bad: Sequence[BadFile]) -> ImageFiles:
         """The images that are not in `bad`, without the bad entries."""
-        out = {entry.number for entry in bad}
-        kept = np.array([number for number in range(len(self)) if number not in out], dtype=np.int64)
-        return self.chosen(kept) if out else replace(self, bad=())
+        kept = np.ones(len(self), dtype=bool)
+        kept[[entry.number for entry in bad]] = False
+        return self.chosen(kept)
 
 
 def list_files(
@@ -162,41 +140,31 @@ def list_files(
     wanted = list(layout.classes)[: None if unique else count]
     waiting = iter([(0, "")] * unique + [(at, folders[name].name) for at, name in enumerate(wanted) if name in folders])
     limit = count if unique else None
-    names, ends, bad, faults = bytearray(), list[int](), list[BadFile](), list[str]()
+    bad, faults, total = list[BadFile](), list[str](), 0
+    names = [np.zeros(0, dtype="S1")]
     labels, stamps = [np.zeros(0, dtype=np.int32)], [np.zeros((0, 3), dtype=np.int64)]
     # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
-    while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
+    while (limit is None or total < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
         contents = in_threads(lambda folder: _look(dataset, look, folder), [base / folder for _, folder in some])
         for (label, folder), found in zip(some, contents, strict=True):
             if isinstance(found, _DiskError):
                 raise found
             if isinstance(found, FolderError):
                 faults += found.faults
-                bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
+                bad.append(BadFile(total, str(base / folder), "is a class folder that cannot be read", label))
                 continue
             good, of_good, of_bad = found
-            bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in of_bad]
-            for file in good:
-                names += os.fsencode(os.path.join(folder, file))
-                ends.append(len(names))
+            bad += [BadFile(total + at, path, why, label) for at, path, why in of_bad]
+            names.append(np.array([os.fsencode(os.path.join(folder, file)) for file in good] or [b""])[: len(good)])
             labels.append(np.full(len(good), label, dtype=np.int32))
             stamps.append(of_good)
+            total += len(good)
     if faults and not skip_bad:
         raise FolderError(*faults)
     # As the training folders are called, byte by byte.
     called = tuple(layout.classes[name].name for name in wanted)
-    sizes, times, changed = np.concatenate(stamps).T
-    files = ImageFiles(
-        base,
-        bytes(names),
-        np.asarray(ends, dtype=np.int64),
-        np.concatenate(labels),
-        called,
-        sizes,
-        times,
-        changed,
-        tuple(bad),
-    )
+    rows = np.concatenate(names), np.concatenate(labels), np.concatenate(stamps)
+    files = ImageFiles(base, *rows, called, tuple(bad))
     files = files if limit is None or limit >= len(files) else files.first(limit)
     if not len(files) and not files.bad:
         raise UsageError(f"data.dataset: {dataset}: {no_images(base)}")
@@ -225,9 +193,9 @@ def _look(dataset: str, look: Look, folder: Path) -> tuple[list[str], np.ndarray
             if why is None and look == "rights" and not os.access(path, os.R_OK):
                 why = _DENIED
         except OSError as error:
-            if error.errno not in _OF_A_FILE:
+            why = link_to_nothing(path) if error.errno == errno.ENOENT else _OF_A_FILE.get(error.errno or 0)
+            if why is None:
                 raise _DiskError(unreadable(Path(path), error)) from None
-            why = _OF_A_FILE[error.errno] or link_to_nothing(path)
         if why is None:
             good.append(name)
             stamps.append((entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
@@ -300,11 +268,16 @@ class Split:
 
     def bad_in_use(self, files: ImageFiles, found: Iterable[BadFile]) -> list[BadFile]:
         """Those of the entries left out of `files` and the images `found` to be bad that are used; in order."""
-        return bad_among([*files.bad, *found], unique=self.unique, count=self.count)
+        return sorted(each for each in (*files.bad, *found) if self._uses(each))
 
-    def report(self, files: ImageFiles, bad: Sequence[BadFile]) -> str:
-        """One message on the `bad` images of `files`."""
-        return report(bad, len(files) + len(files.bad), self.record)
+    def _uses(self, entry: BadFile) -> bool:
+        return self.count is None or (entry.number if self.unique else entry.label) < self.count
+
+    def in_use(self, labels: np.ndarray) -> int:
+        """How many of the images with these labels, rising, are used."""
+        if self.unique or self.count is None:
+            return len(labels[: self.count])
+        return int(np.searchsorted(labels, self.count))
 
     def usable(self) -> tuple[int, bool, int] | None:
         """Images in use that can be read, whether that is known of all of them, and how many classes are named."""
@@ -314,7 +287,7 @@ class Split:
         bad = self.known_bad(files)
         if self.unique or self.count is None:
             return len(files) - len(bad or ()), bad is not None, len(files.classes)
-        inside = int((files.labels < self.count).sum()) - len(bad_among(bad or (), unique=False, count=self.count))
+        inside = self.in_use(files.labels) - sum(map(self._uses, bad or ()))
         return inside, bad is not None, min(self.count, len(files.classes))
 
 
@@ -327,12 +300,12 @@ def data_name(dataset: str, root: Path | None) -> str:
 
 def bad_file(files: ImageFiles, number: int, why: str) -> BadFile:
     """Image `number` of `files` as one that cannot be read."""
-    return BadFile(str(files.path(number)), why, int(files.labels[number]), number)
+    return BadFile(number, str(files.path(number)), why, int(files.labels[number]))
 
 
-def report(bad: Sequence[BadFile], total: int, kept_in: Path | None = None) -> str:
-    """One message on all bad images of `total`: the first ones by name, how many there are, and what to do."""
-    what = f"{len(bad):,} of {total:,} images cannot be used"
+def report(files: ImageFiles, bad: Sequence[BadFile], kept_in: Path | None = None) -> str:
+    """One message on all `bad` images of `files`: the first ones by name, how many there are, and what to do."""
+    what = f"{len(bad):,} of {len(files) + len(files.bad):,} images cannot be used"
     shown = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:SHOWN])
     rest = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     rest += f", listed in {kept_in}" if rest and kept_in is not None else ""
@@ -346,9 +319,3 @@ def _sha256(*parts: bytes | np.ndarray) -> str:
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return digest.hexdigest()
-
-
-def bad_among(bad: Iterable[BadFile], *, unique: bool, count: int | None) -> list[BadFile]:
-    """Those of `bad` that the first `count` classes, or images (unique), take in; in order."""
-    taken = [b for b in bad if count is None or (b.number if unique else b.label) < count]
-    return sorted(taken, key=lambda b: (b.number, b.path))

@@ -1,14 +1,12 @@
 """Packing a data set of image files into one memory-mapped uint8 file, resumable and hashed.
 
-DATA/packed/imagenet-train-32px.u8          images one after another, each [3, 32, 32]
-DATA/packed/imagenet-train-32px.files.npz   names, sizes and times of change of the files that it was made from
-DATA/packed/imagenet-train-32px.json        manifest with classes, counts and sha256, written last
+    DATA/packed/imagenet-train-32px.u8          images one after another, each [3, 32, 32]
+    DATA/packed/imagenet-train-32px.files.npz   names, sizes and times of change of the files that it was made from
+    DATA/packed/imagenet-train-32px.json        manifest with classes, counts and sha256, written last
 
-A copy is compared with its files whenever it is opened, and made anew where they differ; images of files that did not
-change are taken from the old copy. Images that cannot be read are left out and named in the manifest.
-
-While it is being made the file is called .u8.part, with the number of images safely on disk in .part.json; after a
-kill it goes on there. A packed file without its manifest is not used.
+A copy is compared with its files whenever it is opened, and made anew where they differ, with the images of files that
+did not change out of the old copy. Images that cannot be read are named in the manifest. Until it is whole it is called
+.u8.part, with the number of images safely on disk in .part.json; after a kill it goes on there.
 """
 
 from __future__ import annotations
@@ -27,15 +25,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import replace_file, replace_json
 from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
 from lsc_engine.data.listing import ImageFiles, data_name
-from lsc_engine.data.stream import block_of, read_all
 
 FORMAT = 2
 # Manifests of version 1 do not say which files they were made from: they serve where the files are not there.
@@ -147,14 +141,13 @@ def pack(
     Two processes that pack the same wait for each other. LscError where the disk is too small.
     """
     files = reader.files
-    counted, changed = _counted(files, np.ones(len(files), dtype=bool)), int(files.changed.max(initial=0))
-    shape = (dataset, split, reader.size, reader.channels, len(files), counted, files.listing)
-    wanted = Manifest(*shape, sha256="", changed=changed, decoder=DECODER, library=decoder_version())
+    shape = (dataset, split, reader.size, reader.channels, len(files), _counted(files), files.listing, "")
+    changed = int(files.stamps[:, 2].max(initial=0))
+    wanted = Manifest(*shape, changed=changed, decoder=DECODER, library=decoder_version())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, say):
-            found = read_manifest(path)
-            old = None
+            found, old = read_manifest(path), None
             if found is not None:
                 if (same := _matching(found, wanted, reader, path)) is not None:
                     if same != found:
@@ -162,12 +155,12 @@ def pack(
                             replace_json(path.with_suffix(".json"), asdict(same))
                     return same
                 old = _Old.read(path, found)
-                say(f"{path} is made anew: {_why(found, old, reader.files)}")
+                say(f"{path} is made anew: {_why(found, old, files)}")
             return _write(reader, path, wanted, old, say, workers, sync_bytes)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-        found = read_manifest(path) if forbidden else None
         # A data folder that only others may write, with a copy that needs no writing.
+        found = read_manifest(path) if forbidden else None
         if found is not None and (same := _matching(found, wanted, reader, path)) is not None:
             return same
         then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
@@ -185,8 +178,8 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return entry.st_ino, entry.st_size, entry.st_mtime_ns
 
 
-def _counted(files: ImageFiles, kept: np.ndarray) -> tuple[tuple[str, int], ...]:
-    counts = np.bincount(files.labels[kept], minlength=len(files.classes)).tolist()
+def _counted(files: ImageFiles) -> tuple[tuple[str, int], ...]:
+    counts = np.bincount(files.labels, minlength=len(files.classes)).tolist()
     return tuple(zip(files.classes, counts, strict=True))
 
 
@@ -199,7 +192,7 @@ def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path)
     # Same names, sizes and times, but entries changed later: by chmod or a copy that keeps times, or the content too.
     files = reader.files
     out = {number for number, _ in found.bad}
-    later = np.nonzero(files.changed > found.changed)[0]
+    later = np.nonzero(files.stamps[:, 2] > found.changed)[0]
     later = later[[number not in out for number in later.tolist()]]
     some = later[np.linspace(0, len(later) - 1, min(_COMPARED, len(later))).astype(np.int64)]
     rows = some - np.searchsorted(np.array(sorted(out), dtype=np.int64), some)
@@ -243,11 +236,9 @@ class _Old(NamedTuple):
 
     def row(self, files: ImageFiles, number: int) -> int:
         """The row that holds image `number` of `files`, -1 where the file is new or was changed."""
-        found = self.rows.get(files.name(number))
-        if found is None or files.changed[number] > self.changed:
-            return -1
-        row, size, time = found
-        return row if (size, time) == (files.sizes[number], files.times[number]) else -1
+        row, *own = self.rows.get(bytes(files.names[number]), (-1, 0, 0))
+        *stamps, changed = files.stamps[number].tolist()
+        return row if own == stamps and changed <= self.changed else -1
 
 
 def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
@@ -256,7 +247,7 @@ def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
         return "it is of an earlier version, which read some kinds of images otherwise"
     if old is None:
         return "its files have changed"
-    names = {files.name(number) for number in range(len(files))}
+    names = set(files.names.tolist())
     new, gone = len(names - old.rows.keys()), len(old.rows.keys() - names)
     changed = sum(old.row(files, number) < 0 for number in range(len(files))) - new
     counts = {"changed": changed, "new": new, "removed": gone}
@@ -264,30 +255,22 @@ def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
     return f"images have changed ({', '.join(words) or 'their order'})"
 
 
-class _Kept(NamedTuple):
-    """What is on the disk of an interrupted attempt: images, files looked at, and those among them that are bad."""
-
-    images: int = 0
-    looked: int = 0
-    bad: tuple[tuple[int, str], ...] = ()
-
-
-def _images_on_disk(path: Path, wanted: Manifest) -> _Kept:
-    """What an interrupted attempt has left that can be used."""
-    part = path.with_suffix(_PART)
+def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[int, str]]]:
+    """What an interrupted attempt has left that can be used: images, files looked at, and the bad ones of these."""
+    part, nothing = path.with_suffix(_PART), (0, 0, list[tuple[int, str]]())
     try:
         record = json.loads(path.with_suffix(_PART_RECORD).read_text(encoding="utf-8"))
         if record["listing"] != wanted.listing or record["decoder"] != DECODER:
-            return _Kept()
+            return nothing
         # Killed between the last rename and the manifest: the data is whole under its final name.
         if not part.exists() and not path.with_suffix(".json").exists():
             os.replace(path, part)
-        bad = tuple((int(number), str(why)) for number, why in record["bad"])
-        kept = _Kept(int(record["images"]), int(record["looked"]), bad)
-        whole = kept.images + len(bad) == kept.looked <= wanted.images
-        return kept if whole and part.stat().st_size >= kept.images * wanted.image_bytes else _Kept()
+        bad = [(int(number), str(why)) for number, why in record["bad"]]
+        images, looked = int(record["images"]), int(record["looked"])
+        whole = images + len(bad) == looked <= wanted.images
+        return (images, looked, bad) if whole and part.stat().st_size >= images * wanted.image_bytes else nothing
     except (OSError, ValueError, TypeError, KeyError):
-        return _Kept()
+        return nothing
 
 
 def _images(
@@ -295,6 +278,8 @@ def _images(
 ) -> Iterator[tuple[int, np.ndarray, list[tuple[int, str]]]]:
     """(files looked at so far, uint8 [G, C, S, S], (number, why) of bad files) beyond `looked`, a block at a time; from
     the old copy where it has them."""
+    from lsc_engine.data.stream import block_of, read_all
+
     files, step = reader.files, block_of(wanted.image_bytes, workers)
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -327,20 +312,20 @@ def _write(
     sync_bytes: int,
 ) -> Manifest:
     """Write the data file, of which a part may be there, then what it was made from, then the manifest."""
-    files, part, kept = reader.files, path.with_suffix(_PART), _images_on_disk(path, wanted)
-    total, done, bad = len(files), kept.images, list(kept.bad)
+    files, part = reader.files, path.with_suffix(_PART)
+    total, (done, start, bad) = len(files), _images_on_disk(path, wanted)
     need, free = (wanted.images - done) * wanted.image_bytes, shutil.disk_usage(path.parent).free
     if free < need:
         little = f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more"
         raise LscError(f"{little}; name another data folder with --data-dir or $LSC_DATA")
-    say(f"packing {total - kept.looked:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
+    say(f"packing {total - start:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
     with part.open("r+b" if done else "wb") as file:
         file.truncate(done * wanted.image_bytes)
         digest = hashlib.sha256()
-        for start in range(0, done * wanted.image_bytes, 2**23):
-            digest.update(file.read(min(2**23, done * wanted.image_bytes - start)))
-        pending, reported = 0, kept.looked
-        for looked, images, found in _images(reader, wanted, old, kept.looked, workers):
+        while content := file.read(2**23) if done else b"":
+            digest.update(content)
+        pending, reported = 0, start
+        for looked, images, found in _images(reader, wanted, old, start, workers):
             content = images.tobytes()
             file.write(content)
             digest.update(content)
@@ -357,13 +342,14 @@ def _write(
                 reported = looked
     good = np.ones(total, dtype=bool)
     good[[number for number, _ in bad]] = False
-    manifest = replace(wanted, images=done, classes=_counted(files, good), bad=tuple(bad), sha256=digest.hexdigest())
+    used = files.chosen(good)
+    manifest = replace(wanted, images=done, classes=_counted(used), bad=tuple(bad), sha256=digest.hexdigest())
     # The old manifest goes before the old data, so that it never stands beside the new.
     path.with_suffix(".json").unlink(missing_ok=True)
     os.replace(part, path)
-    used, table = files.chosen(np.nonzero(good)[0]) if bad else files, io.BytesIO()
-    names = np.frombuffer(used.names, dtype=np.uint8)
-    np.savez(table, listing=wanted.listing, names=names, ends=used.ends, sizes=used.sizes, times=used.times)
+    names, table = used.names.tolist(), io.BytesIO()
+    columns: Any = {"names": np.frombuffer(b"".join(names), dtype=np.uint8), "ends": np.cumsum([*map(len, names)])}
+    np.savez(table, listing=wanted.listing, **columns, sizes=used.stamps[:, 0], times=used.stamps[:, 1])
     replace_file(path.with_suffix(_FILES), table.getvalue())
     replace_json(path.with_suffix(".json"), asdict(manifest))
     path.with_suffix(_PART_RECORD).unlink(missing_ok=True)

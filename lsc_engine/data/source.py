@@ -5,10 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.common.hardware import memory_total
 
 # Bytes of resized images up to which a whole data set is resized when it is opened.
@@ -45,7 +42,6 @@ class ImageSource(ABC):
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image."""
         return self.channels * self.size * self.size
 
     def labels(self, index: Tensor) -> Tensor:
@@ -111,14 +107,9 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     """uint8 [N, C, H, W] -> uint8 [N, C, size, size], bilinear and antialiased; unchanged when `size` is theirs."""
     if tuple(pixels.shape[-2:]) == (size, size):
         return pixels
-    blocks = [
-        functional.interpolate(block.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        .round_()
-        .clamp_(0, 255)
-        .to(torch.uint8)
-        for block in pixels.split(1024)
-    ]
-    return torch.cat(blocks)
+    way: Any = {"size": (size, size), "mode": "bilinear", "antialias": True, "align_corners": False}
+    blocks = (torch.nn.functional.interpolate(block.float(), **way) for block in pixels.split(1024))
+    return torch.cat([block.round_().clamp_(0, 255).to(torch.uint8) for block in blocks])
 
 
 def device_memory(device: torch.device) -> int:

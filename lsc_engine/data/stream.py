@@ -1,8 +1,8 @@
 """Reading images on the host with worker processes, in the requested order, into pinned memory.
 
-Workers hand images over in shared memory (/dev/shm), which a container may have little of: requests are kept small
-enough to fit, and what does not fit is read in this process. No wait is without end: a worker that died is noticed,
-and whoever trains can end the wait once a second (`attended`).
+Workers hand images over in shared memory (/dev/shm): requests are kept small enough to fit, and what does not fit is
+read in this process. No wait is without end: a worker that died is noticed, and the wait can be ended once a second
+(`attended`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,8 +48,7 @@ class WorkerLostError(LscError):
     """A worker process was killed or crashed; the images themselves may be well."""
 
 
-@dataclass
-class _Attendant:
+class _Attendant(NamedTuple):
     """What is called while images are read. `reported`: sentences that were reported already."""
 
     check: Callable[[], None]
@@ -79,18 +77,14 @@ def _say_once(sentence: str) -> None:
         _attendant.say(sentence)
 
 
-class _NoRoom:
-    """A worker's answer where shared memory is full."""
-
-
-class _Requests(Dataset[T | LscError | _NoRoom], Generic[T]):
+class _Requests(Dataset[T | LscError | None], Generic[T]):
     """`dataset[index]` with all image numbers of a request. A failure travels back as the error, not as a traceback of
-    the worker."""
+    the worker; None is the answer where shared memory is full."""
 
     def __init__(self, read: Callable[[Tensor], T]) -> None:
         self._read = read
 
-    def __getitem__(self, index: Tensor) -> T | LscError | _NoRoom:
+    def __getitem__(self, index: Tensor) -> T | LscError | None:
         try:
             found = self._read(index)
         except LscError as error:
@@ -101,7 +95,7 @@ class _Requests(Dataset[T | LscError | _NoRoom], Generic[T]):
                     # Here, since a failure while the answer is being sent would lose it without a word.
                     part.share_memory_()
                 except RuntimeError:
-                    return _NoRoom()
+                    return None
         return found
 
 
@@ -157,12 +151,7 @@ def stream(
 
 
 def read_all(
-    read: Callable[[Tensor], T],
-    requests: Iterable[Tensor],
-    image_bytes: int,
-    images: int,
-    *,
-    workers: int | None = None,
+    read: Callable[[Tensor], T], requests: Iterable[Tensor], image_bytes: int, images: int, workers: int | None = None
 ) -> Iterator[T]:
     """`read(request)` for every int64 [B] of `requests`, in order, by workers where `images` are many. Requests should
     have at most `block_of` images."""
@@ -224,15 +213,12 @@ def _shared_memory_free() -> int:
 def _batches(reader: Reader, batches: Iterator[Tensor], workers: int, pin: bool) -> Generator[Tensor, None, None]:
     """Whole batches, out of several requests where shared memory is too small for one."""
     workers, most = _fitting(reader.channels * reader.size**2, workers)
-    if workers == 0:
-        yield from _streamed(reader.read, batches, 0, pin)
-        return
     sizes: deque[int] = deque()
 
     def requests() -> Iterator[Tensor]:
         for batch in batches:
             sizes.append(len(batch))
-            yield from batch.split(most) if len(batch) > most else (batch,)
+            yield from batch.split(most) if workers and len(batch) > most else (batch,)
 
     parts = _streamed(reader.read, requests(), workers, pin)
     try:
@@ -298,7 +284,7 @@ def _streamed(
                 free = _shared_memory_free()
                 raise WorkerLostError(f"a data worker ended: {fault}" + (f" ({_little(free)})" if free < 2**28 else ""))
             request = plan.under_way.popleft()
-            if isinstance(answer, _NoRoom):
+            if answer is None:
                 _say_once(f"{_little(_shared_memory_free())}: some images are read without further processes. {_MORE}")
                 answer = read(request)
             if isinstance(answer, LscError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,16 +78,6 @@ def tabular(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> s
     return "\n".join([*start, *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
 
 
-@dataclass(frozen=True)
-class Heading:
-    """Title, source, claim, and whose claim it is: the top of a page."""
-
-    title: str = ""
-    source: str = ""
-    claim: str = ""
-    whose: str = ""
-
-
 @dataclass
 class Page:
     """A report in `folder`. `missing`: sentences on what could not be used; `tables`: rows for values.csv by name;
@@ -113,13 +103,11 @@ class Page:
         save(self.folder / name, text)
         self.files.append(self.folder / name)
 
-    def text(self, study: str, heading: Heading, order: Sequence[str]) -> str:
+    def text(self, title: str, facts: Mapping[str, str], order: Sequence[str]) -> str:
         """The page: the mark of a report, its heading, sections in `order`, then the others as they were added."""
-        facts = [("Study", study), ("Source", heading.source), ("Claim", heading.claim), ("Whose", heading.whose)]
-        top = bullets(f"{key}: {md(value)}" for key, value in facts if value)
-        titles = dict.fromkeys([*order, *self.sections])
-        parts = [section(title, *self.sections.get(title, ())) for title in titles]
-        return "\n\n".join([MARK, f"# {md(heading.title or study)}", top, *filter(None, parts)]) + "\n"
+        top = bullets(f"{key}: {md(value)}" for key, value in facts.items() if value)
+        parts = [section(name, *self.sections.get(name, ())) for name in dict.fromkeys([*order, *self.sections])]
+        return "\n\n".join([MARK, f"# {md(title)}", top, *filter(None, parts)]) + "\n"
 
 
 def save(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@ nothing of today: the same runs give the same bytes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lsc_engine.common.ids import NAME
 from lsc_engine.common.safe_io import writing
 from lsc_engine.config.preset import Preset
 from lsc_engine.report.figures import Figure, curve_figures, is_share
-from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, bullets, md, open_folder, save, table
+from lsc_engine.report.page import INDEX, MARK, PAGE, Page, bullets, md, open_folder, save, table
 from lsc_engine.report.sections import results, settings
 from lsc_engine.report.sections.verdict import checked_sections
 from lsc_engine.report.study_data import StudyData, collect, read_back, values_of
@@ -64,58 +65,49 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
     if data.preset is not None and data.preset.kind != "train":
         return _write_untrained(data, data.preset, folder)
     views = [view_figure(view, collect_view(study.root, view, data_dir)) for view in views_of(study)]
-    return _write_trained(data, folder, [figure for figure in views if figure is not None], data.heading())
+    return _write_trained(data, folder, [figure for figure in views if figure is not None])
 
 
 def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None = None) -> WrittenReport:
     """The report of a saved view: its runs, compared and drawn with its options. LscError if it cannot be written."""
     data = collect_view(root, view, data_dir)
     figure = view_figure(view, data)
-    return _write_trained(data, folder, [figure] if figure is not None else [], Heading(f"View {view.name}"))
+    return _write_trained(data, folder, [figure] if figure is not None else [], f"View {view.name}")
 
 
-def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], heading: Heading) -> WrittenReport:
+def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], view: str = "") -> WrittenReport:
     open_folder(folder)
     page = Page(folder, data.missing)
     with writing(folder):
         results.add_embeddings(data, page)
-        _add_analyses(data, page)
+        analysis = data.preset.reporting.analysis if data.preset is not None else None
+        if analysis is not None and data.rows:
+            from lsc_engine.report.sections import analyses
+
+            for name in ("database", "novelty", "calibration"):
+                if name in analysis.names:
+                    getattr(analyses, f"add_{name}")(data, page)
         values, text = read_back(values_of(data, page.values, page.claims))
         verdicts = judge(values)
         for title, body in checked_sections(values, verdicts).items():
             page.add(title, body)
         _add_results(data, page, views)
         page.write(VALUES, text)
-    return _finish(data, page, heading, verdicts)
-
-
-def _add_analyses(data: StudyData, page: Page) -> None:
-    report = data.preset.reporting.analysis if data.preset is not None else None
-    if report is None or not data.rows:
-        return
-    from lsc_engine.report.sections import analyses
-
-    adds = {
-        "database": analyses.add_database,
-        "novelty": analyses.add_novelty,
-        "calibration": analyses.add_calibration,
-    }
-    for name, add in adds.items():
-        if name in report.names:
-            add(data, page)
+    return _finish(data, page, verdicts, _ORDER, view)
 
 
 def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
     rows = data.rows
     metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
-    curves = [*views, *curve_figures(rows, metrics, results.guaranteed_losses(data))]
-    by_layer = results.layer_figures(rows)
-    sizes = settings.sizes(data)
+    facts, sizes = results.vector_facts(data), settings.sizes(data)
+    below = {row.key: facts.get(row.key, {}).get("sure_below") for row in rows if row.kind == "c"}
+    sure = {key: float(loss) for key, loss in below.items() if loss is not None and math.isfinite(loss)}
     page.add("Layers", *results.layer_tables(data, sizes))
-    for title, figures in (("Curves", curves), ("Layers", by_layer)):
+    curves = [*views, *curve_figures(rows, metrics, sure)]
+    for title, figures in (("Curves", curves), ("Layers", results.layer_figures(rows))):
         for figure in figures:
             page.add_figure(title, figure.title, figure.write(page.folder))
-    page.add("Vectors", results.vector_table(data))
+    page.add("Vectors", results.vector_table(data, facts))
     page.add("Data", settings.data_text(data))
     page.add("Made with", settings.made_with(data))
     if rows:
@@ -147,19 +139,22 @@ def _write_untrained(data: StudyData, preset: Preset, folder: Path) -> WrittenRe
         verdicts = judge(values)
         page.add("Verdict", checked_sections(values, verdicts)["Verdict"])
         page.write(VALUES, text)
-    written = _finish(data, page, data.heading(), verdicts, ("Verdict",))
+    written = _finish(data, page, verdicts, ("Verdict",))
     written.data = ", ".join(report.datasets.names) if report.datasets is not None else ""
     return written
 
 
 def _finish(
-    data: StudyData, page: Page, heading: Heading, verdicts: list[ClaimVerdict], order: Sequence[str] = _ORDER
+    data: StudyData, page: Page, verdicts: list[ClaimVerdict], order: Sequence[str], view: str = ""
 ) -> WrittenReport:
     page.missing = list(dict.fromkeys(page.missing))
     page.add("Missing", bullets(md(sentence) for sentence in page.missing))
     name, kind = data.study.name, data.preset.kind if data.preset is not None else "train"
-    page.write(PAGE, page.text(name, heading, order))
-    about = (name, heading.title or name, heading.source, kind, page.folder / PAGE)
+    title, source, claim = (view, "", "") if view else map(data.about, ("title", "source", "claim"))
+    whose = "" if view else data.provenance().get("claim", "")
+    facts = {"Study": name, "Source": source, "Claim": claim, "Whose": whose}
+    page.write(PAGE, page.text(title or name, facts, order))
+    about = (name, title or name, source, kind, page.folder / PAGE)
     datasets = ", ".join(dict.fromkeys(config.data.dataset for config in data.configs.values()))
     seeds = max((len(row.runs) for row in data.rows), default=0)
     return WrittenReport(*about, page.files, verdicts, page.missing, datasets, seeds)

@@ -16,7 +16,6 @@ from lsc_engine.config.load import load_preset, load_run_config, shipped_presets
 from lsc_engine.config.preset import Preset
 from lsc_engine.config.reporting import Claim, Paper
 from lsc_engine.config.schema import CrossEntropy, Lsc, RunConfig
-from lsc_engine.report.page import Heading
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import Study, in_order, tries_of
@@ -117,14 +116,10 @@ class StudyData:
         """What a row is called in tables: its label, whether it is the baseline, † if it is stuck."""
         return row.label + (" (baseline)" if row is self.baseline else "") + (" †" if row.at_trivial_loss else "")
 
-    def heading(self) -> Heading:
-        """Title, source and claim, from the preset or from a run, and whose claim it is."""
+    def about(self, key: str) -> str:
+        """The title, source or claim, from the preset or from a run."""
         config = self.study.runs[0].config if self.study.runs else {}
-        title, source, claim = (
-            getattr(self.preset, key) if self.preset is not None else str(config.get(key, ""))
-            for key in ("title", "source", "claim")
-        )
-        return Heading(title, source, claim, self.provenance().get("claim", ""))
+        return str(getattr(self.preset, key) if self.preset is not None else config.get(key, ""))
 
     def provenance(self) -> dict[str, str]:
         """Setting -> paper | inferred: why | ours, from the preset or from the runs."""

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.data.augment import shifted, two_views, view_keys
 from lsc_engine.data.batches import VIEW_EPOCH, Batch, eval_batches, fixed_subset
 from lsc_engine.data.source import ImageSource
 from lsc_engine.data.stream import WorkerLostError
-from lsc_engine.data.views import shifted, two_views, view_keys
 from lsc_engine.heads.base import Head
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure

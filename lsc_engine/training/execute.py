@@ -13,10 +13,9 @@ import torch
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import data_notes, derive
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data.dataset import Selection, data_set
+from lsc_engine.data.dataset import Selection, data_set, look
 from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
-from lsc_engine.data.opening import look
 from lsc_engine.data.stream import attended
 from lsc_engine.mirrors.supervise import begin as begin_mirrors
 from lsc_engine.runs.alerts import Alerts

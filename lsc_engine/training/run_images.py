@@ -18,9 +18,8 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.class_folders import without
-from lsc_engine.data.dataset import data_set, facts_of
+from lsc_engine.data.dataset import data_set, facts_of, open_source
 from lsc_engine.data.named import by_name, changed
-from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.classes import changed_classes, listed, other_classes, read_classes, write_classes

@@ -30,11 +30,10 @@ from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
 from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.class_folders import SUFFIXES, labels_of, link_to_nothing, without
-from lsc_engine.data.dataset import data_set, facts_of
+from lsc_engine.data.dataset import data_set, facts_of, open_source
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import all_labels, by_name, changed
-from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head

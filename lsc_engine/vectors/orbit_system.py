@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.vectors import patterns, tensors
@@ -57,24 +57,21 @@ def _sets(n: int, size: int, limit: int, k: int) -> Iterator[tuple[tuple[int, ..
         if len(chosen) == size:
             yield chosen, sum(ways)
             return
-        below = tuple(accumulate(ways))
-        for last in range(chosen[-1] + 1 if chosen else 0, n - (size - len(chosen)) + 1):
-            upto = min(last, limit - 1)
-            after = (0, *below[: upto + 1], *([0] * (limit - upto - 1)))
+        missing = size - len(chosen)
+        for last in range(chosen[-1] + 1 if chosen else 0, n - missing + 1):
             # The smallest completion takes the ranks right after `last`; if even that is dominated, so is the rest.
-            if _least(after, last, size - len(chosen) - 1, limit) > k:
+            least = after = with_next(ways, last)
+            for rank in range(last + 1, last + missing):
+                least = with_next(least, rank)
+            if sum(least) > k:
                 break
             yield from grow((*chosen, last), after)
 
+    def with_next(ways: tuple[int, ...], last: int) -> tuple[int, ...]:
+        upto = min(last, limit - 1)
+        return (0, *islice(accumulate(ways), upto + 1), *([0] * (limit - upto - 1)))
+
     yield from grow((), (1, *([0] * limit)))
-
-
-def _least(ways: tuple[int, ...], last: int, missing: int, limit: int) -> int:
-    for step in range(1, missing + 1):
-        below = tuple(accumulate(ways))
-        upto = min(last + step, limit - 1)
-        ways = (0, *below[: upto + 1], *([0] * (limit - upto - 1)))
-    return sum(ways)
 
 
 @dataclass(frozen=True)
@@ -114,11 +111,7 @@ class OrbitSystem(VectorSystem):
         super().__init__(name, n, classes)
         self.width, self._undropped = width, undropped
         self.orbits = tuple(orbit for orbit in orbits if orbit.p + orbit.q <= width)
-        self._candidates: dict[tuple[TwoValued, int, torch.device], tuple[Tensor, Tensor, int, int]] = {}
-
-    @cached_property
-    def _patterns(self) -> tuple[patterns.Orbit, ...]:
-        return tuple(orbit.pattern for orbit in self.orbits)
+        self._patterns = tuple(orbit.pattern for orbit in self.orbits)
 
     @property
     def max_cosine(self) -> float:  # type: ignore[override]
@@ -169,9 +162,8 @@ class OrbitSystem(VectorSystem):
         self._require_int64()
         k = min(k, self.count)
         most = max(len(candidates(self.width, orbit.p, orbit.q, k)) for orbit in self.orbits)
-        return tensors.in_chunks(
-            self.lift(tensors.clean(z)), SCORES_AT_ONCE // most, k, lambda rows: self._nearest_k(rows, k)
-        )
+        z = self.lift(tensors.clean(z))
+        return tensors.in_chunks(z, SCORES_AT_ONCE // most, k, lambda rows: self._nearest_k(rows, k))
 
     def _nearest_k(self, z: Tensor, k: int) -> Tensor:
         lists = [(orbit, *self._ranks(orbit, k, z)) for orbit in self.orbits]
@@ -204,15 +196,11 @@ class OrbitSystem(VectorSystem):
 
     def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """The candidates' ranks as tensors [M, p] and [M, q], and how many largest and smallest values they touch."""
-        key = (orbit, k, like.device)
-        if key not in self._candidates:
-            pairs = candidates(self.width, orbit.p, orbit.q, k)
-            above = torch.tensor([a for a, _ in pairs], dtype=torch.long, device=like.device)
-            below = torch.tensor([b for _, b in pairs], dtype=torch.long, device=like.device)
-            shaped = above.reshape(len(pairs), orbit.p), below.reshape(len(pairs), orbit.q)
-            depth = [int(ranks.max()) + 1 if ranks.numel() else 0 for ranks in shaped]
-            self._candidates[key] = (*shaped, depth[0], depth[1])
-        return self._candidates[key]
+        pluses, minuses = zip(*candidates(self.width, orbit.p, orbit.q, k), strict=True)
+        above = self._once(f"{orbit} {k} above", like, lambda: torch.tensor(pluses, dtype=torch.long))
+        below = self._once(f"{orbit} {k} below", like, lambda: torch.tensor(minuses, dtype=torch.long))
+        deep, down = (max((ranks[-1] + 1 for ranks in side if ranks), default=0) for side in (pluses, minuses))
+        return above, below, deep, down
 
 
 def signed_index(position: Tensor, half: int) -> Tensor:

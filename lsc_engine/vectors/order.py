@@ -1,8 +1,7 @@
 """Which class has which vector: a bijection between class labels and vector indices, without a table.
 
 "sequential" is the family's index order, "lexicographic" its own sorted order, "shuffled" a keyed bijection on
-[0, count) (the paper's A_n^r, arXiv:2510.04090, Table 1), computed where labels are made. A stored list serves orders
-that follow from a trained network.
+[0, count) (the paper's A_n^r, arXiv:2510.04090, Table 1). A stored list serves orders that follow from a network.
 """
 
 from __future__ import annotations
@@ -47,12 +46,11 @@ class Order:
             bijection = Bijection(system.choosable, seed, "order")
             return Order(kind, system.choosable, seed, Bijection.VERSION, bijection, bijection.inverse)
         if kind == "sequential":
-            return Order(kind, system.count, seed, 1, _same, _same)
+            return Order(kind, system.count, seed, 1, lambda index: index, lambda index: index)
         if kind == "lexicographic":
             if not system.has_lexicographic:
-                raise UsageError(
-                    f'target.order: {system.name} has no "lexicographic" order. Allowed: shuffled, sequential'
-                )
+                allowed = "Allowed: shuffled, sequential"
+                raise UsageError(f'target.order: {system.name} has no "lexicographic" order. {allowed}')
             return Order(kind, system.count, seed, 1, system.from_lexicographic, system.to_lexicographic)
         raise UsageError(f'target.order: "{kind}" is not an order; {did_you_mean(kind, [*KINDS, "nearest:RUN"])}')
 
@@ -73,25 +71,17 @@ class Order:
                 tables[device] = (indices.to(device), rising.to(device), labels.to(device))
             return tables[device]
 
-        def index(label: Tensor) -> Tensor:
-            return on(label.device)[0][label]
-
-        def label(vector: Tensor) -> Tensor:
+        def label_of(vector: Tensor) -> Tensor:
             _, keys, values = on(vector.device)
             at = torch.searchsorted(keys, vector.contiguous()).clamp(max=len(keys) - 1)
             return torch.where(keys[at] == vector, values[at], system.count)
 
-        return Order(kind, system.count, 0, 1, index, label, indices.cpu())
+        return Order(kind, system.count, 0, 1, lambda label: on(label.device)[0][label], label_of, indices.cpu())
 
     def record(self) -> dict[str, Any]:
         """What identifies the order: kind, version, seed, count, and a sha256 over these and the first 1024 indices
         (all of a stored list)."""
         first = self.indices if self.indices is not None else self.index(torch.arange(min(self.count, 1024)))
-        text = f"{self.kind}|{self.version}|{self.seed}|{self.count}|{','.join(map(str, first.tolist()))}"
-        digest = hashlib.sha256(text.encode()).hexdigest()
         identity = {"kind": self.kind, "version": self.version, "seed": self.seed, "count": self.count}
-        return {**identity, "sha256": digest}
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
+        text = "|".join([*map(str, identity.values()), ",".join(map(str, first.tolist()))])
+        return {**identity, "sha256": hashlib.sha256(text.encode()).hexdigest()}

@@ -1,9 +1,7 @@
 """Vector systems as orbits: all distinct arrangements of a few integer values over N coordinates, the rest zero.
 
 Torch-free and exact. Every permutation family of arXiv:2512.07509 is one orbit or a union of them, and so is A_n with
-coordinate n+1 dropped (arXiv:2510.04090, Sec. 3): dropping a coordinate of value x leaves the pattern without x.
-The cosines one vector meets follow from counting arrangements by how their values fall onto each other, so nothing is
-enumerated vector by vector and any N works.
+coordinate n+1 dropped (arXiv:2510.04090, Sec. 3). Cosines follow from counting how values fall onto each other.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -115,18 +116,19 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
     Raises UsageError for classes < 1, for tables, and where no n keeps the largest cosine at or under `max_cosine`
     (every system contains its smaller ones, so a larger n never lowers that cosine).
     """
-    family = family_of(name)
+    family = family_of(name) or VectorSystem
     if classes < 1:
         raise UsageError(f"classes: {classes} is too few, 1 or more")
-    if family is not None and family.is_table:
+    if family.is_table:
         raise UsageError(f"{name}: n of a table is the table's own")
-    if family is not None and family.seeded and max_cosine is not None:
+    if family.seeded and max_cosine is not None:
         see = f"`lsc-engine vectors {name} --n N --classes {classes}` shows it"
         raise UsageError(f"{name}: the largest cosine falls with n and depends on the seed; take n, {see}")
-    if family is not None and family.sizes is not None:
+    if family.sizes is not None:
         return _smallest_of(family.sizes, name, classes, family.usual_max_cosine if max_cosine is None else max_cosine)
-    least = 1 if family is None else family.least_n(name, classes)
-    n = least if family is not None and family.needs_classes else _smallest(name, least, classes, plugin=family is None)
+    n = least = family.least_n(name, classes)
+    if not family.needs_classes:
+        n = _smallest(name, least, classes, plugin=family is VectorSystem)
     if max_cosine is not None:
         largest = facts(name, n, classes).max_cosine
         if largest > max_cosine + 1e-12:
@@ -140,8 +142,8 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
 def at_n_min(name: str, classes: int, max_cosine: float = 1.0) -> VectorSystem:
     """The facts of system `name` at its smallest n for `classes`. Where a larger n lowers the largest cosine, at the
     smallest n that keeps it at or under `max_cosine`, if there is one. UsageError where no n holds the classes."""
-    family = family_of(name)
-    if family is not None and family.sizes is not None and max_cosine < family.usual_max_cosine:
+    family = family_of(name) or VectorSystem
+    if family.sizes is not None and max_cosine < family.usual_max_cosine:
         with suppress(UsageError):
             return facts(name, n_min(name, classes, max_cosine=max_cosine), classes)
     return facts(name, n_min(name, classes), classes)
@@ -174,17 +176,13 @@ def _smallest(name: str, least: int, classes: int, *, plugin: bool) -> int:
         high *= 2
         if plugin and high > 1 << 20:
             raise UsageError(f"{name}: no n up to {high // 2} holds {classes} classes")
-    low = max(least, high // 2)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return high
+    return bisect.bisect_left(range(high), True, max(least, high // 2), key=holds)
 
 
 def too_few(name: str, n: int, classes: int) -> str | None:
     """A sentence where system `name` has fewer than `classes` vectors at this n, with what would do; else None."""
-    family = family_of(name)
-    if family is not None and family.needs_classes and n < (least := family.least_n(name, classes)):
+    family = family_of(name) or VectorSystem
+    if family.needs_classes and n < (least := family.least_n(name, classes)):
         needed = f"{name} of {grouped(classes)} classes needs n >= {grouped(least)}, not {grouped(n)}"
         return f"{needed}. Take that, or V21 from n = {n_min('V21', classes)}"
     found = facts(name, n, classes)
@@ -193,8 +191,6 @@ def too_few(name: str, n: int, classes: int) -> str | None:
     clause = f"{name} at n = {n} has {grouped(found.count)} vectors, {grouped(classes)} are needed"
     if found.is_table:
         return clause
-    larger = f"{clause}. Take n >= {n_min(name, classes)}"
     other = "A-interp" if name.startswith("A") and name != "A-interp" else "V22"
-    if other != name and (least := n_min(other, classes)) <= n:
-        return f"{larger}, or {other} from n = {least}"
-    return larger
+    or_other = f", or {other} from n = {least}" if other != name and (least := n_min(other, classes)) <= n else ""
+    return f"{clause}. Take n >= {n_min(name, classes)}{or_other}"

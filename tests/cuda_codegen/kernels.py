@@ -6,7 +6,8 @@ import json
 
 import torch
 
-from lsc_engine.data import hashing, spectrum, triton_spectrum
+from lsc_engine.data import hashing, triton_spectrum
+from lsc_engine.data.datasets import spectrum
 from lsc_engine.heads import triton_scan
 from lsc_engine.vectors import triton_bijection
 from lsc_engine.vectors.bijection import Bijection

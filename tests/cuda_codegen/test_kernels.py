@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsc_engine.common import deferred
-from lsc_engine.data import spectrum
+from lsc_engine.data.datasets import spectrum
 from lsc_engine.heads import scan
 from lsc_engine.vectors import bijection, system
 from lsc_engine.vectors.order import Order

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsc_engine.common.deferred import triton_kernels
 from lsc_engine.data.batches import copied_beside
-from lsc_engine.data.spectrum import SpectrumSource
+from lsc_engine.data.datasets.spectrum import SpectrumSource
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.training.step import device_idle
 from lsc_engine.vectors import system

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, autoaugment
 from lsc_engine.data import hashing
 from lsc_engine.data.augment import ACTING, LAYERS, OPERATIONS, Draws, draw, light1, operate
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import normalise
 
 

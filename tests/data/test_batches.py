@@ -23,7 +23,7 @@ from torch import Tensor
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data import batches as batches_module
 from lsc_engine.data.batches import Batches, copied_beside, eval_batches, fixed_subset
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource, normalise
 from lsc_engine.data.stream import WorkerLostError, stream
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -212,7 +212,7 @@ torch.set_num_threads(1)
 from dataclasses import dataclass
 from pathlib import Path
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data import source as s
 s.device_memory = lambda _: 0
 @dataclass

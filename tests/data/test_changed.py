@@ -15,10 +15,9 @@ import torch
 from PIL import Image
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.dataset import Selection, data_set
-from lsc_engine.data.folders import pack_dataset
+from lsc_engine.data.dataset import Selection, data_set, look, open_source
+from lsc_engine.data.datasets.image_folders import pack_dataset
 from lsc_engine.data.listing import BadFilesError
-from lsc_engine.data.opening import look, open_source
 from lsc_engine.data.pack import FORMAT, read_manifest
 from lsc_engine.data.source import ImageSource
 

@@ -15,10 +15,9 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import bad_notes, data_notes, known_shortfall
 from lsc_engine.config.schema import Data
 from lsc_engine.data.class_folders import FolderError, layout_notes, read_layout
-from lsc_engine.data.dataset import Selection, data_set
+from lsc_engine.data.dataset import Selection, data_set, open_source
 from lsc_engine.data.datasets.image_folders import Cinic10
 from lsc_engine.data.listing import list_files
-from lsc_engine.data.opening import open_source
 
 Make = Callable[..., Path]
 TWO = {"a": ["0.png", "1.png"], "b": ["0.png"]}

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.dataset import Selection, data_set
+from lsc_engine.data.dataset import Selection, data_set, open_source
 from lsc_engine.data.datasets import glyphs, printed_digits
-from lsc_engine.data.opening import open_source
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training import run_images
 from tests.training.folders import call

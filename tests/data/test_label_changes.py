@@ -10,9 +10,8 @@ import torch
 
 from lsc_engine.config.derived import derive, summary
 from lsc_engine.config.load import check_text
-from lsc_engine.data.dataset import long_tail
+from lsc_engine.data.dataset import long_tail, open_source
 from lsc_engine.data.named import changed
-from lsc_engine.data.opening import open_source
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.run_images import open_images
 

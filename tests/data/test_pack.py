@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.imagefiles import FileReader
 from lsc_engine.data.listing import list_files
-from lsc_engine.data.opening import open_source
 from lsc_engine.data.pack import Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import StreamedSource, TensorSource
 
@@ -65,7 +65,7 @@ class Mortal(imagefiles.FileReader):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read_usable(index)
 files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
-pack.block_of = lambda *a: 8
+stream.block_of = lambda *a: 8
 pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train", say=lambda _: None,
           workers=0, sync_bytes=1)
 """

@@ -20,11 +20,10 @@ from PIL import Image
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.dataset import Selection, data_set
+from lsc_engine.data.dataset import Selection, data_set, open_source
 from lsc_engine.data.datasets import cifar10, fashion_mnist
 from lsc_engine.data.datasets.image_folders import ImageNet
 from lsc_engine.data.imagefiles import decode
-from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import StreamedSource, TensorSource, normalise, resized
 
 

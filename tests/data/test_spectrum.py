@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.opening import open_source
-from lsc_engine.data.spectrum import images
+from lsc_engine.data.dataset import open_source
+from lsc_engine.data.datasets.spectrum import images
 
 
 @pytest.mark.parametrize("size", [8, 31, 32, 64])
@@ -96,7 +96,7 @@ torch.set_num_threads(1)
 from dataclasses import dataclass
 from lsc_engine.data.batches import Batches
 from lsc_engine.data.batches import eval_batches, fixed_subset
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 @dataclass
 class D:
     skip_bad = None

@@ -18,7 +18,7 @@ from lsc_engine.report.figures import draw_angles, draw_points
 from lsc_engine.report.page import Page
 from lsc_engine.report.report import PAGE, default_folder, write_report
 from lsc_engine.report.sections.results import snapshots_of
-from lsc_engine.report.sections.untrained import before_dropping, mean_acute_angle, size_figures, size_of
+from lsc_engine.report.sections.untrained import mean_acute_angle, size_figures, size_of
 from lsc_engine.runs.read.embeddings import Points
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study, find_study
@@ -69,8 +69,8 @@ def test_vectors_page(tmp_path: Path) -> None:
 def test_mean_acute_angle_is_that_of_the_paper() -> None:
     for n in (3, 9, 384):
         assert mean_acute_angle(facts("A", n)) == pytest.approx(60 - 30 / n)
-    assert before_dropping(facts("A-interp", 9)) == pytest.approx(30)
-    assert before_dropping(facts("V21", 9)) is None
+    assert facts("A-interp", 9).undropped_max_cosine == pytest.approx(math.cos(math.radians(30)))
+    assert facts("V21", 9).undropped_max_cosine is None
 
 
 def test_data_page_lists_what_is_missing_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

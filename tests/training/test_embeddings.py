@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lsc_engine.data.batches import eval_batches, fixed_subset
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model
 from lsc_engine.runs.folder.writer import create_run

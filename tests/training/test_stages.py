@@ -73,7 +73,7 @@ def test_classes_are_added_to_the_same_model_and_curves_go_on_where_they_ended(t
 
 def test_only_images_of_the_new_classes_are_trained_on(tmp_path: Path) -> None:
     from lsc_engine.data.batches import Batches, images_from_class
-    from lsc_engine.data.opening import open_source
+    from lsc_engine.data.dataset import open_source
 
     file = tmp_path / "s.toml"
     file.write_text(BASE + "[[variants]]\nname = 'x'\nstart_from = 'y'\ndata.first_class = 5\n")

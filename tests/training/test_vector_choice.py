@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from lsc_engine.common.formatting import duration
 from lsc_engine.config.schema import Data, Model
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import normalise
 from lsc_engine.models.build import build_model
 from lsc_engine.runs.read.run import open_run

@@ -28,7 +28,7 @@ def pack(
 
     Example: lsc-engine pack imagenet --size 32
     """
-    from lsc_engine.data.folders import pack_dataset
+    from lsc_engine.data.datasets.image_folders import pack_dataset
 
     done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
     rows = [

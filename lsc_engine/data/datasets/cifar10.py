@@ -14,7 +14,7 @@ from typing import Any
 
 from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
-from lsc_engine.data.dataset import Arrays, DataSet, Facts
+from lsc_engine.data.dataset import DataSet, Facts
 from lsc_engine.registry import DATASETS
 
 _PLACES = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
@@ -37,30 +37,28 @@ class Cifar10(DataSet):
 
     position = 30
     facts = Facts(
-        "cifar10",
-        "CIFAR-10",
-        images=50_000,
-        val_images=10_000,
-        classes=10,
-        size=32,
-        channels=3,
+        *("cifar10", "CIFAR-10", 50_000, 10_000, 10, 32, 3),
         places=tuple((place, "data_batch_1") for place in _PLACES),
         how="unpack cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html there, "
         "so that cifar-10-batches-py/data_batch_1 lies in it",
         class_names=CLASSES,
     )
 
-    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
-        return load(split, folder or Path())
-
-
-def load(split: str, folder: Path, *, sums: dict[str, str] | None = None) -> Arrays:
-    """One split from the batch files in `folder`. LscError for a file that is missing, altered or not plain data."""
-    sums = checksums() if sums is None else sums
-    names = sorted(name for name in sums if name.startswith("test" if split == "val" else "data"))
-    batches = [_batch(folder / name, sums[name]) for name in names]
-    pixels = np.concatenate([pixels for pixels, _ in batches])
-    return Arrays(pixels, np.concatenate([labels for _, labels in batches]), 10)
+    def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        """LscError for a file that is missing, altered or not plain data."""
+        batches = []
+        for name, md5 in sorted(checksums().items()):
+            if name.startswith("test" if split == "val" else "data"):
+                path = (folder or Path()) / name
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise LscError(f"{path} cannot be read: {error.strerror or error}") from None
+                if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                    raise LscError(f"{path} is not the published file (MD5 differs); get CIFAR-10 again")
+                batches.append(plain_batch(content, str(path)))
+        pixels, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return pixels, labels
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -68,16 +66,6 @@ class _PlainUnpickler(pickle.Unpickler):
         if f"{module}.{name}" not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return super().find_class(module, name)
-
-
-def _batch(path: Path, md5: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LscError(f"{path} cannot be read: {error.strerror or error}") from None
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise LscError(f"{path} is not the published file (MD5 differs); get CIFAR-10 again")
-    return plain_batch(content, str(path))
 
 
 def plain_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place
+from lsc_engine.common.deferred import np
+from lsc_engine.data.dataset import DataSet, Facts, Place
 from lsc_engine.registry import DATASETS
 
 # By class every sixth image validates.
@@ -19,14 +20,8 @@ class Digits(DataSet):
     position = 10
     built_in = True
     facts = Facts(
-        "digits",
-        "scikit-learn's handwritten digits",
-        images=1797,
-        val_images=None,
+        *("digits", "scikit-learn's handwritten digits", 1797, None, 10, 8, 1),
         how="it comes with scikit-learn: pip install scikit-learn",
-        classes=10,
-        size=8,
-        channels=1,
         class_images=(146, 154, 152, 152, 151, 151, 150, 146, 146, 149),
         class_val_images=(32, 28, 25, 31, 30, 31, 31, 33, 28, 31),
         class_names=tuple("0123456789"),
@@ -37,9 +32,8 @@ class Digits(DataSet):
         spec = importlib.util.find_spec("sklearn")
         return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
 
-    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
+    def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [N, 1, 8, 8] (0..16 spread over 0..255); every sixth image validates, unless labels are unique."""
-        import numpy as np
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -49,4 +43,4 @@ class Digits(DataSet):
             held_out = np.arange(len(labels)) % HELD_OUT == 0
             keep = held_out if split == "val" else ~held_out
             pixels, labels = pixels[keep], labels[keep]
-        return Arrays(pixels, labels, 10)
+        return pixels, labels

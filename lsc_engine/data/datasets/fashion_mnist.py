@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
-from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Report, Selection, data_folder
+from lsc_engine.data.dataset import DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.registry import DATASETS
 
 FILES = {
@@ -32,13 +32,7 @@ class FashionMnist(DataSet):
 
     position = 20
     facts = Facts(
-        "fashion-mnist",
-        "Fashion-MNIST",
-        images=60_000,
-        val_images=10_000,
-        classes=10,
-        size=28,
-        channels=1,
+        *("fashion-mnist", "Fashion-MNIST", 60_000, 10_000, 10, 28, 1),
         places=tuple((place, _MARK) for place in _PLACES),
         system_places=(("/usr/share/datasets/fashion-mnist", _MARK),),
         how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
@@ -50,9 +44,6 @@ class FashionMnist(DataSet):
         if chosen.path is None and self.locate(chosen.data_dir) is None:
             return self.download(chosen.data_dir, report)
         return super().obtain(chosen, report)
-
-    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
-        return load(split, folder or Path())
 
     def download(self, data_dir: Place, report: Report) -> Path:
         """Fetch the four files into the data folder; where they are. LscError where the network is not there."""
@@ -84,17 +75,14 @@ class FashionMnist(DataSet):
             raise LscError(f"{folder} does not hold Fashion-MNIST after the download")
         return found
 
-
-def load(split: str, folder: Path) -> Arrays:
-    """One split from the IDX files in `folder`. LscError names a file that is missing or damaged."""
-    images_name, labels_name = FILES[split]
-    pixels = read_idx(folder / images_name)
-    labels = read_idx(folder / labels_name)
-    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
-        raise LscError(f"{folder / images_name}: {pixels.shape} images do not go with {labels.shape} labels")
-    if labels.size and int(labels.max()) > 9:
-        raise LscError(f"{folder / labels_name}: label {int(labels.max())} is not one of the ten classes")
-    return Arrays(pixels[:, None], labels.astype(np.int64), 10)
+    def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = ((folder or Path()) / name for name in FILES[split])
+        pixels, found = read_idx(images), read_idx(labels)
+        if pixels.ndim != 3 or found.shape != pixels.shape[:1]:
+            raise LscError(f"{images}: {pixels.shape} images do not go with {found.shape} labels")
+        if found.size and int(found.max()) > 9:
+            raise LscError(f"{labels}: label {int(found.max())} is not one of the ten classes")
+        return pixels[:, None], found.astype(np.int64)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Characters drawn in the fonts of this machine: a class is a character, an image a font that draws it.
 
-Validation images come from font families that training never sees: regions, widths and weights of one design count as
-one family. A class needs two families to train on and one to validate on. Characters come in falling number of families
-that draw them, then by code point, so that the first k classes are those with the most images; left out are blank
-glyphs, compatibility forms (those that Unicode's NFKC replaces), and characters that some font draws exactly as one
-before them, a box for missing glyphs included. Letters stand on a common base line, at 3/4 of the image's height.
+Validation images come from font families that training never sees; regions, widths and weights of one design are one
+family. Characters come in falling number of families that draw them, then by code point. Left out are blank glyphs,
+compatibility forms (those that Unicode's NFKC replaces), and characters that some font draws exactly as one before
+them, a box for missing glyphs included. Letters stand on a common base line, at 3/4 of the image's height.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lsc_engine.common.deferred import np, torch
 from lsc_engine.common.errors import UsageError
@@ -26,10 +25,8 @@ from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.data.datasets import printed_digits
+from lsc_engine.data.source import ImageSource, TensorSource
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    from lsc_engine.data.source import ImageSource
 
 TRAIN_FAMILIES, VAL_FAMILIES = 2, 1
 # One font family in this many is kept for validation, unless that leaves fewer classes.
@@ -249,16 +246,9 @@ class Glyphs(DataSet):
     position = 75
     counted_late = True
     other_classes = True
-    facts = Facts(
-        "glyphs",
-        "characters in the fonts of this machine, validated on unseen font families",
-        images=None,
-        val_images=None,
-        classes=None,
-        size=_SIZE,
-        channels=1,
-        how=f"install fonts of several families, as Debian's packages {PACKAGES}",
-    )
+    title = "characters in the fonts of this machine, validated on unseen font families"
+    how = f"install fonts of several families, as Debian's packages {PACKAGES}"
+    facts = Facts("glyphs", title, None, None, None, _SIZE, 1, how=how)
 
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         """A folder that holds fonts."""
@@ -320,8 +310,6 @@ class Glyphs(DataSet):
         self._drawn(chosen, _SIZE)
 
     def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
-        from lsc_engine.data.source import TensorSource
-
         unique = chosen.unique
         if unique and split == "val":
             return None

@@ -1,22 +1,24 @@
-"""Data sets of image files in class folders: imagenet, cinic10 and folder."""
+"""Data sets of image files in class folders, imagenet, cinic10 and folder: packed where it pays, held on the device
+where they fit, else streamed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lsc_engine.common.deferred import Tensor, np, torch
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.data.class_folders import images_in, listed, read_layout
-from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection
+from lsc_engine.data.class_folders import has_loose_images, images_in, listed, read_layout
+from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection, built_in_data_sets, data_folder
 from lsc_engine.data.datasets.cifar10 import CLASSES
-from lsc_engine.data.listing import Split, no_images
+from lsc_engine.data.imagefiles import FileReader, decoder_version
+from lsc_engine.data.listing import BadFile, BadFilesError, ImageFiles, Split, bad_file, no_images, report
+from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest, verify
+from lsc_engine.data.source import ImageSource, Reader, StreamedSource, TensorSource, fits
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    import torch
-
-    from lsc_engine.data.source import ImageSource
 
 
 class ImageFolders(DataSet):
@@ -131,10 +133,69 @@ class ImageFolders(DataSet):
             return lacking(base, what, known, sum(counts), where, spare)
         return None
 
-    def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
-        from lsc_engine.data.folders import open_folder
+    def open(self, chosen: Selection, split: str, device: torch.device, say: Report) -> ImageSource | None:
+        facts, skip_bad = self.facts, chosen.skip_bad
+        if chosen.unique and split == "val":
+            return None
+        size = chosen.size or facts.size
+        if size is None:
+            raise UsageError(f"data.image_size: {facts.name} has images of many sizes; say to which they are brought")
+        root = self.locate(chosen.data_dir, chosen.path)
+        if root is None and not facts.places:
+            raise UsageError(self.missing(chosen.data_dir, chosen.path))
+        part = Split(facts.name, root, split, chosen.unique, chosen.data_dir, chosen.classes)
+        target = _target(part, size)
+        manifest = read_manifest(target)
+        if root is None:
+            if manifest is None:
+                raise UsageError(self.missing(chosen.data_dir, chosen.path))
+            if manifest.bad and not skip_bad:
+                out = f"{len(manifest.bad)} images are left out"
+                raise BadFilesError(f"{target}: {out}; allow it with data.skip_bad = true")
+            return _packed(target, manifest, part, device)
+        packs = manifest is not None or size <= LARGEST_AUTOMATIC
+        files = part.files(count=None if packs or skip_bad else chosen.classes, skip_bad=skip_bad)
+        if files is None:
+            return None
+        left_out = 0
+        if packs or skip_bad:
+            found: Sequence[BadFile] | None
+            if packs:
+                manifest, found = _pack(part, files, size, say)
+            elif (found := part.known_bad(files)) is None:
+                found = _look(part, files, say)
+            left_out = _leave_out(part, files, found, skip_bad, say)
+            files = files.without(found)
+            if not packs:
+                files = files.first(part.in_use(files.labels))
+            if not len(files):
+                raise UsageError(f"data.dataset: {facts.name}: no image in {files.base} can be read")
+        source = (
+            _unpacked(files, size, part, device, say) if manifest is None else _packed(target, manifest, part, device)
+        )
+        # By these it is recognised whether images are those of a run: hashes of names and sizes, and of packed pixels.
+        pixels = None if manifest is None else _pixel_hash(target, manifest, source.images)
+        decoder = decoder_version() if manifest is None else manifest.library
+        content = files.content(source.images)
+        source.record = {"files": content, "pixels": pixels, "decoder": decoder, "left_out": left_out}
+        return source
 
-        return open_folder(self, chosen, split, device, report)
+    def look(self, chosen: Selection, say: Report) -> str | None:
+        root, size = self.locate(chosen.data_dir, chosen.path), chosen.size or self.facts.size
+        if root is None or size is None:
+            return None
+        reports = []
+        for name in ("train",) if chosen.unique else ("train", "val"):
+            part = Split(self.facts.name, root, name, chosen.unique, chosen.data_dir, chosen.classes)
+            files = part.files(skip_bad=True)
+            if files is None:
+                continue
+            found: Sequence[BadFile] | None = part.known_bad(files)
+            if found is None:
+                found = _pack(part, files, size, say)[1] if size <= LARGEST_AUTOMATIC else _look(part, files, say)
+            if bad := part.bad_in_use(files, found):
+                reports.append(report(files, bad, part.record))
+        return "\n".join(reports) or None
 
 
 @DATASETS.register("cinic10")
@@ -144,13 +205,7 @@ class Cinic10(ImageFolders):
     position = 40
     named_by_folders = False
     facts = Facts(
-        "cinic10",
-        "CINIC-10 without its CIFAR images",
-        images=70_000,
-        val_images=70_000,
-        classes=10,
-        size=32,
-        channels=3,
+        *("cinic10", "CINIC-10 without its CIFAR images", 70_000, 70_000, 10, 32, 3),
         places=(("cinic10", "train/airplane"), ("CINIC-10", "train/airplane")),
         how="unpack CINIC-10.tar.gz (github.com/BayesWatch/cinic-10) there, so that train/, valid/ and test/ "
         "lie in it; images named cifar10-* are left out by themselves",
@@ -164,13 +219,7 @@ class ImageNet(ImageFolders):
 
     position = 50
     facts = Facts(
-        "imagenet",
-        "ImageNet-1k",
-        images=1_281_167,
-        val_images=50_000,
-        classes=1000,
-        size=None,
-        channels=3,
+        *("imagenet", "ImageNet-1k", 1_281_167, 50_000, 1000, None, 3),
         resident=False,
         places=(("imagenet", "train"), ("ILSVRC2012", "train"), ("ILSVRC/Data/CLS-LOC", "train")),
         how="put train/ (and val/ for validation) there, one folder of images per class; "
@@ -194,3 +243,150 @@ class Folder(ImageFolders):
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         root = None if path is None else user_path(path)
         return root if root is not None and os.path.isdir(root) else None
+
+
+def pack_dataset(
+    dataset: str, size: int, *, data_dir: Path | None, path: str | None, say: Report, workers: int | None = None
+) -> list[tuple[Path, Manifest]]:
+    """Pack every split of a data set, or check the hash of what is packed; the packed files with their manifests.
+
+    UsageError for a data set that is not made of image files, or that is missing. BadFilesError, after all the rest is
+    packed, for all images that cannot be read.
+    """
+    known = {name: each for name, each in built_in_data_sets().items() if isinstance(each, ImageFolders)}
+    if (chosen := known.get(dataset)) is None:
+        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, known)}")
+    root = chosen.locate(data_dir, path)
+    if root is None:
+        raise UsageError(chosen.missing(data_dir, path))
+    if (short := chosen.shortfall(Selection(path=path, data_dir=data_dir))) is not None:
+        say(f"note: {short}")
+    layout = read_layout(dataset, root)
+    splits = [Split(dataset, root, name, False, data_dir) for name in ("train", "val") if layout.classes]
+    if has_loose_images(root):
+        splits.append(Split(dataset, root, "train", True, data_dir))
+    done, reports = [], []
+    for split in splits:
+        files = split.files()
+        if files is None:
+            continue
+        target = _target(split, size)
+        before = read_manifest(target)
+        manifest, bad = _pack(split, files, size, say, workers)
+        if manifest == before and not verify(target, manifest):
+            say(f"{target} has not the hash of its manifest and is packed again")
+            target.with_suffix(".json").unlink()
+            manifest, bad = _pack(split, files, size, say, workers)
+        done.append((target, manifest))
+        if unusable := split.bad_in_use(files, bad):
+            reports.append(report(files, unusable, split.record))
+    if reports:
+        raise BadFilesError("\n".join(dict.fromkeys(reports)))
+    if not done:
+        raise UsageError(no_images(layout.base))
+    return done
+
+
+def _leave_out(split: Split, files: ImageFiles, found: Sequence[BadFile], skip_bad: bool, say: Report) -> int:
+    """How many of the images in use cannot be read. BadFilesError for them, unless `skip_bad`, which reports them."""
+    bad = split.bad_in_use(files, found)
+    if bad and not skip_bad:
+        raise BadFilesError(report(files, bad, split.record))
+    if bad:
+        total = len(files) + len(files.bad)
+        names = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:3]) + ("; …" if len(bad) > 3 else "")
+        say(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out: {names}")
+    return len(bad)
+
+
+def _target(split: Split, size: int) -> Path:
+    return packed_path(data_folder(split.data_dir), split.dataset, split.stored, size, split.root)
+
+
+def _pack(
+    split: Split, files: ImageFiles, size: int, say: Report, workers: int | None = None
+) -> tuple[Manifest, list[BadFile]]:
+    """Pack `files`, unless that is done, and keep which cannot be read."""
+    reader, target = FileReader(files, size), _target(split, size)
+    manifest = pack(reader, target, dataset=split.dataset, split=split.stored, say=say, workers=workers)
+    bad = [bad_file(files, number, why) for number, why in manifest.bad]
+    split.keep_bad(files, bad)
+    return manifest, bad
+
+
+def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
+    """Decode all of `files` at a small size and keep which cannot be read."""
+    say(f"looking at {len(files):,} images of {files.base} for any that cannot be read")
+    bad: list[BadFile] = []
+    looked = reported = 0
+    for index, _, found in _read_usable(FileReader(files, 16)):
+        bad += found
+        looked += len(index)
+        if looked - reported >= len(files) / 20:
+            say(f"looked at {looked:,} of {len(files):,}")
+            reported = looked
+    split.keep_bad(files, bad)
+    return bad
+
+
+def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
+    """sha256 of the first `images` of a packed file."""
+    if images == manifest.images:
+        return manifest.sha256
+    digest, left = hashlib.sha256(), images * manifest.image_bytes
+    with path.open("rb") as file:
+        while left and (content := file.read(min(left, 2**23))):
+            digest.update(content)
+            left -= len(content)
+    return digest.hexdigest()
+
+
+def _unpacked(files: ImageFiles, size: int, split: Split, device: torch.device, say: Report) -> ImageSource:
+    """The source of files that are read one by one. BadFilesError for those that cannot be used: all of them where the
+    images are held on the device, else those that are known without decoding."""
+    reader, bad, pixels = FileReader(files, size), list(files.bad), None
+    if fits(len(files) * 3 * size * size, device):
+        say(f"reading {len(files):,} images of {files.base} to {device}")
+        pixels = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
+        for index, images, found in _read_usable(reader):
+            bad += found
+            if len(images) and not found:
+                pixels[index[0] : index[-1] + 1].copy_(images)
+    if bad:
+        raise BadFilesError(report(files, sorted(bad)))
+    return _source(reader, pixels, files.labels.astype(np.int64), files.classes, split, device)
+
+
+def _packed(path: Path, manifest: Manifest, split: Split, device: torch.device) -> ImageSource:
+    """The classes or images in use of a packed file: always a prefix, since it is sorted by class."""
+    labels, names = manifest.labels(), [name for name, _ in manifest.classes]
+    labels = labels[: split.in_use(labels)]
+    reader = PackedReader(path, manifest, len(labels))
+    # On the CPU the mapped file itself is the tensor: the page cache holds it once for all processes.
+    held = device.type == "cpu" or fits(len(labels) * manifest.image_bytes, device)
+    return _source(reader, reader.pixels() if held else None, labels, names, split, device)
+
+
+def _source(
+    reader: Reader, pixels: Tensor | None, labels: np.ndarray, names: Sequence[str], split: Split, device: torch.device
+) -> ImageSource:
+    """Images that lie on the device as `pixels`, else are read by `reader`."""
+    table = None if split.unique else torch.from_numpy(labels)
+    classes = len(labels) if split.unique else min(split.count or len(names), len(names))
+    source: ImageSource
+    if pixels is not None:
+        source = TensorSource(pixels, table, classes=classes, device=device)
+    else:
+        source = StreamedSource(reader, table, images=len(labels), classes=classes, device=device)
+    source.class_names = () if split.unique else tuple(names[:classes])
+    return source
+
+
+def _read_usable(reader: FileReader) -> Iterator[tuple[Tensor, Tensor, list[BadFile]]]:
+    """(numbers, the images of those that can be used, the others) of all files, a block at a time."""
+    from lsc_engine.data.stream import block_of, read_all
+
+    count, image_bytes = len(reader.files), reader.channels * reader.size**2
+    blocks = torch.arange(count).split(block_of(image_bytes))
+    for index, (images, bad) in zip(blocks, read_all(reader.read_usable, blocks, image_bytes, count), strict=True):
+        yield index, images, [bad_file(reader.files, number, why) for number, why in bad]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
-from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Selection
+from lsc_engine.data.dataset import DataSet, Facts, Place, Selection
 from lsc_engine.registry import DATASETS
 
 _DEJAVU = [
@@ -34,16 +34,8 @@ class PrintedDigits(DataSet):
 
     position = 80
     built_in = True
-    facts = Facts(
-        "printed-digits",
-        "digits in 21 fonts that come with matplotlib",
-        images=420,
-        val_images=210,
-        classes=10,
-        size=8,
-        channels=1,
-        class_names=tuple("0123456789"),
-    )
+    about = ("printed-digits", "digits in 21 fonts that come with matplotlib", 420, 210, 10, 8, 1)
+    facts = Facts(*about, class_names=tuple("0123456789"))
 
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         """The fonts of matplotlib."""
@@ -53,7 +45,7 @@ class PrintedDigits(DataSet):
     def obtain(self, chosen: Selection, report: object) -> Path:
         return self.locate() or Path()
 
-    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
+    def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [N, 1, 8, 8]; 420 images train, 210 validate. LscError where a font is missing."""
         found = [
             (_image((folder or Path()) / f"{font}.ttf", str(digit), width), digit)
@@ -62,7 +54,7 @@ class PrintedDigits(DataSet):
             for digit in range(10)
         ]
         pixels, labels = zip(*found, strict=True)
-        return Arrays(np.stack(pixels)[:, None], np.array(labels, dtype=np.int64), 10)
+        return np.stack(pixels)[:, None], np.array(labels, dtype=np.int64)
 
 
 def _image(font: Path, text: str, width: float) -> np.ndarray:

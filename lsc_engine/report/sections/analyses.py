@@ -21,7 +21,7 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped, size
 from lsc_engine.config.reporting import Claim
 from lsc_engine.data.batches import eval_batches, fixed_subset
-from lsc_engine.data.opening import open_source
+from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.figures import draw_roc

@@ -3,6 +3,7 @@ Nearest-class-centre accuracies and neural collapse are those of training/neural
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -98,7 +99,7 @@ def _mean(costs: Sequence[Cost]) -> Cost:
     return Cost(total.steps / count, total.seconds / count)
 
 
-def choice_seconds(runs: Sequence[Run]) -> float | None:
+def _choice_seconds(runs: Sequence[Run]) -> float | None:
     """Mean seconds of the passes and assignments that chose vectors (`choices` in source.json); None without."""
     spent = [
         sum(number_of(choice.get(key)) or 0.0 for choice in choices for key in ("pass_seconds", "assign_seconds"))
@@ -112,7 +113,7 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
     """Steps, seconds, speed and parameters of each variant, and the same with the stages it begins with."""
     stages = {row.key: [stages_of(run) for run in row.runs] for row in data.rows}
     staged = any(known or lost for every in stages.values() for known, lost in every)
-    chosen = {row.key: choice_seconds(row.runs) for row in data.rows}
+    chosen = {row.key: _choice_seconds(row.runs) for row in data.rows}
     chooses = any(chosen.values())
     before: dict[str, Cost] = {}
     head = ["variant", "steps", "time", *(["choice of vectors"] if chooses else []), "images/s"]
@@ -144,7 +145,6 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
 
 
 def _staged_levels(data: StudyData, base: Row, before: Mapping[str, Cost]) -> str:
-
     def cost(row: Row, index: int) -> Cost | None:
         steps, time = row.levels[index].mean("steps"), row.levels[index].mean("seconds")
         return None if steps is None or time is None else _sum([Cost(steps, time), before[row.key]])
@@ -177,14 +177,17 @@ def runs_csv(rows: Sequence[Row]) -> str:
     return csv_text(["run", "variant", "label", "seed", "state", "steps", "seconds", "loss_kind", *names], lines)
 
 
-def vector_table(data: StudyData) -> str:
+def vector_facts(data: StudyData) -> dict[str, dict[str, Any]]:
+    """Row key -> what is known of its vectors."""
+    configs = [(row, data.configs[row.key]) for row in data.rows if row.key in data.configs]
+    return {row.key: _vector_facts(config, row, data) for row, config in configs if config.target.method == "lsc"}
+
+
+def vector_table(data: StudyData, facts: Mapping[str, Mapping[str, Any]]) -> str:
     """Per variant the system, its vectors, the share in use, the smallest angle, and the sure loss."""
     rows = []
-    for row in data.rows:
-        config = data.configs.get(row.key)
-        if config is None or config.target.method != "lsc":
-            continue
-        known = _vector_facts(config, row, data)
+    for row in (row for row in data.rows if row.key in facts):
+        known = facts[row.key]
         near, sure, angle, share = (known.get(key) for key in ("near_in_use", "sure_below", "min_angle_deg", "in_use"))
         low_high = [f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in near or ()]
         cells = [md(row.label), md(str(row.settings.get("target.system"))), grouped(known.get("n"))]
@@ -194,18 +197,6 @@ def vector_table(data: StudyData) -> str:
         rows.append([*cells, md(known.get("decode") or NOTHING)])
     head = ["variant", "system", "n", "vectors", "in use", "smallest angle", "classes so near", "sure below"]
     return f"{table([*head, 'train loss', 'exact label'], rows, 'llrrrrrrr')}\n\n{_VECTORS_NOTE}" if rows else ""
-
-
-def guaranteed_losses(data: StudyData) -> dict[str, float]:
-    """Row key -> the cosine loss under which a label is sure."""
-    found = {}
-    for row in data.rows:
-        config = data.configs.get(row.key)
-        if config is not None and row.kind == "c":
-            sure = _vector_facts(config, row, data).get("sure_below")
-            if sure is not None and math.isfinite(sure):
-                found[row.key] = float(sure)
-    return found
 
 
 def _vector_facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
@@ -227,11 +218,8 @@ def _vector_facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any
     cosines = (unit @ unit.T).fill_diagonal_(-1.0)
     largest = min(1.0, float(cosines.max()))
     near = (cosines >= largest - 1e-6).sum(1)
-    return known | {
-        "sure_below": 1 - math.sqrt((1 + largest) / 2),
-        "min_angle_deg": math.degrees(math.acos(largest)),
-        "near_in_use": [int(near.min()), int(near.max())],
-    }
+    sure, angle = 1 - math.sqrt((1 + largest) / 2), math.degrees(math.acos(largest))
+    return known | {"sure_below": sure, "min_angle_deg": angle, "near_in_use": [int(near.min()), int(near.max())]}
 
 
 def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
@@ -257,24 +245,20 @@ def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
 
 
 def _layers(row: Row, split: str) -> int:
-    found = [_LAYER.fullmatch(name) for name in row.last]
-    return max((int(m[2]) for m in found if m is not None and m[1] == split), default=0)
+    return max((int(m[2]) for name in row.last if (m := _LAYER.fullmatch(name)) and m[1] == split), default=0)
 
 
-def _trained_parameters(row: Row | None, sizes: Sizes) -> float:
+def _trained_parameters(row: Row, sizes: Sizes) -> float:
     """The parameters that are trained at the end, mean over seeds; not a number if that is unknown."""
-    if row is None:
-        return math.nan
-    if "model/parameters" in row.last:
-        return row.last["model/parameters"][0]
     known = sizes.get(row.key, {})
-    return float(known.get("parameters", math.nan)) + float(known.get("head_parameters", math.nan))
+    total = float(known.get("parameters", math.nan)) + float(known.get("head_parameters", math.nan))
+    return row.last.get("model/parameters", (total,))[0]
 
 
 def _savings(data: StudyData, sizes: Sizes) -> str:
     if not any(config.model.etf_layers is not None for config in data.configs.values()):
         return ""
-    whole = _trained_parameters(data.baseline, sizes)
+    whole = _trained_parameters(data.baseline, sizes) if data.baseline is not None else math.nan
     rows = []
     for row in data.rows:
         config, now = data.configs.get(row.key), _trained_parameters(row, sizes)
@@ -312,10 +296,9 @@ def layer_figures(rows: Sequence[Row]) -> list[figures.Figure]:
                 series += as_series(mean, label=label, colour=layer - 1, scale=100, places=figures.PLACES)
         if not series:
             continue
+        fixed = [epoch for run in row.runs if FIXED in run.metric_names() for _, epoch in _fixings(run)]
         # Rounded as the table has it.
-        marks = sorted(
-            {float(place_text(epoch)) for run in row.runs if FIXED in run.metric_names() for _, epoch in _fixings(run)}
-        )
+        marks = sorted({float(place_text(epoch)) for epoch in fixed})
         document = figures.curve_document("epoch", "nearest class centre (%)", series) | {"marks": marks}
         title = f"{plain(row.label)}: training images nearest their own class's centre, by layer"
         title += "; upright: layers were fixed" if marks else ""
@@ -325,13 +308,10 @@ def layer_figures(rows: Sequence[Row]) -> list[figures.Figure]:
 
 def snapshots_of(run: Run) -> list[Snapshot]:
     """Up to MOMENTS snapshots spread over the training, the first and the last among them; damaged ones are skipped."""
-    listed = list_snapshots(run.path)
-    found = []
+    listed, found = list_snapshots(run.path), list[Snapshot]()
     for place in np.unique(np.linspace(0, len(listed) - 1, min(MOMENTS, len(listed))).round().astype(int)):
-        try:
+        with contextlib.suppress(UnreadableError):
             found.append(read_snapshot(listed[int(place)][1]))
-        except UnreadableError:
-            continue
     return found
 
 

@@ -3,6 +3,7 @@ Figures 1 and 2), the data sets (2510.04090, Table 2), and benchmarks, kept as J
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -82,28 +83,13 @@ def add_systems(report: VectorsReport, page: Page) -> None:
 
 
 def _properties(known: VectorSystem) -> dict[str, Any]:
-    near = known.neighbours
-    return {
-        "system": known.name,
-        "n": known.n,
-        "vectors": known.count,
-        "max cosine": known.max_cosine,
-        "angle": known.min_angle_deg,
-        "before": before_dropping(known),
-        "mean": mean_acute_angle(known),
-        "rank": known.rank,
-        "neighbours": None if near is None else " to ".join(str(x) for x in dict.fromkeys(near)),
-        "sure": known.guaranteed_below,
-        "decode": known.decode,
-        "bytes": 4 * known.n,
-        "source": known.source,
-    }
-
-
-def before_dropping(system: VectorSystem) -> float | None:
-    """The smallest angle in degrees of a family of A before a coordinate is left out; None for other families."""
-    largest = system.undropped_max_cosine
-    return None if largest is None else math.degrees(math.acos(largest))
+    near, undropped = known.neighbours, known.undropped_max_cosine
+    row: dict[str, Any] = {"system": known.name, "n": known.n, "vectors": known.count, "max cosine": known.max_cosine}
+    row |= {"angle": known.min_angle_deg, "before": None if undropped is None else math.degrees(math.acos(undropped))}
+    row |= {"mean": mean_acute_angle(known), "rank": known.rank}
+    row["neighbours"] = None if near is None else " to ".join(str(x) for x in dict.fromkeys(near))
+    row |= {"sure": known.guaranteed_below, "decode": known.decode, "bytes": 4 * known.n, "source": known.source}
+    return row
 
 
 def mean_acute_angle(system: VectorSystem) -> float | None:
@@ -156,11 +142,8 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
             page.missing.append(sentence if (base := home()) is None else sentence.replace(f"{base}/", "~/"))
         images, val_images = ("any", "any") if made else (NOTHING, NOTHING)
         if not made:
-            try:
+            with contextlib.suppress(LscError):
                 counts = chosen.count(Selection(data_dir=data_dir))
-            except LscError:
-                pass
-            else:
                 about = "" if counts.exact and (found or known.images is not None) else "about "
                 images = f"{about}{grouped(counts.images)}"
                 val_images = grouped(counts.val_images) if counts.val_images else NOTHING
@@ -174,11 +157,11 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
 
 
 def _kept_result(study: Study, name: str, report: BenchReport) -> dict[str, Any] | None:
-    try:
+    with contextlib.suppress(UnreadableError):
         kept = read_json(study.path / f"bench-{name}.json", 16 << 20)
-    except UnreadableError:
-        return None
-    return kept if kept.get("arguments") == json.loads(json.dumps(report.arguments.get(name, {}))) else None
+        if kept.get("arguments") == json.loads(json.dumps(report.arguments.get(name, {}))):
+            return kept
+    return None
 
 
 def measure(study: Study, report: BenchReport) -> list[str]:

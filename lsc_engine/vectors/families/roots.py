@@ -206,9 +206,8 @@ class PositiveRoots(VectorSystem):
         no worse), so all pairs of those k columns are compared."""
         self._require_int64()
         k = min(k, self.count)
-        return tensors.in_chunks(
-            tensors.clean(z), 2**24 // (min(k, self.n) * self.n), k, lambda rows: self._nearest_k(rows, k)
-        )
+        rows = 2**24 // (min(k, self.n) * self.n)
+        return tensors.in_chunks(tensors.clean(z), rows, k, lambda some: self._nearest_k(some, k))
 
     partition_fault = None
 
