@@ -153,8 +153,7 @@ def start(folders: list[Path], options: argparse.Namespace) -> int:
         gc.disable()
     from lsc_tui.app import LscApp
     from lsc_tui.data.ui_state import UiState
-    from lsc_tui.terminal import ascii_only, few_colours
-    from lsc_tui.theme import THEMES
+    from lsc_tui.theme import THEMES, ascii_only, few_colours
 
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)

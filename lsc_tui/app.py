@@ -28,14 +28,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from rich.style import Style
 from textual import events
 from textual.app import App
-from textual.binding import BindingType
 from textual.message import Message
 
 from lsc_engine.common.userpaths import config_folder, home_path
@@ -43,13 +40,12 @@ from lsc_tui import screens
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState
-from lsc_tui.keymap import COMMANDS, Keymap, add_command
+from lsc_tui.keymap import Keymap, add_command
 from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
-from lsc_tui.terminal import light_background
-from lsc_tui.theme import THEMES
-from lsc_tui.widgets.panel import Panel, style_table
+from lsc_tui.theme import THEMES, light_background
+from lsc_tui.widgets.panel import style_table
 
 # Tab command id -> module and class. Those listed here are loaded when they are first shown.
 SCREENS = {
@@ -69,29 +65,19 @@ def find_screens() -> None:
         for item in vars(importlib.import_module(name)).values() if name not in listed else ():
             if isinstance(item, type) and issubclass(item, LscScreen) and item.TAB and item.__module__ == name:
                 SCREENS[item.TAB] = (name, item.__name__)
-                if item.TAB not in COMMANDS:
-                    add_command(
-                        "screens", item.TAB, item.TAB_KEY, item.TAB_WORD, item.__doc__ or "", f"go({item.TAB!r})"
-                    )
+                words = item.TAB_KEY, item.TAB_WORD, item.__doc__ or "", f"go({item.TAB!r})"
+                add_command("screens", item.TAB, *words)
 
 
 class LscApp(App[None], inherit_bindings=False):
     """The viewer. Closing it in any way touches no run."""
 
     ENABLE_COMMAND_PALETTE = False
-    BINDINGS: ClassVar[list[BindingType]] = []
     CSS_PATH = "app.tcss"
     TITLE = "lsc"
 
     class MetricsUpdated(Message):
         """The collector has changes."""
-
-    class Call(Message):
-        """Something that a thread wants to be done in the UI thread."""
-
-        def __init__(self, work: Callable[[], object]) -> None:
-            super().__init__()
-            self.work = work
 
     def __init__(
         self,
@@ -191,9 +177,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.go("runs")
         self.call_after_refresh(begin)
         if not self.is_headless:
-            server = os.getppid()
-            lost = (lambda: os.getppid() != server) if self.is_web else _terminal_lost
-            threading.Thread(target=_watch, args=(lost,), name="terminal-watch", daemon=True).start()
+            threading.Thread(target=_end_with_terminal, args=(self.is_web,), name="terminal-watch", daemon=True).start()
         if words := self._keymap_fault or self.ui.key_changes():
             self.call_after_refresh(self.lsc_screen.say, words, "warn" if self._keymap_fault else "")
 
@@ -205,13 +189,6 @@ class LscApp(App[None], inherit_bindings=False):
     def lsc_screen(self) -> LscScreen:
         """The screen of the current tab, below any overlay."""
         return next(s for s in reversed(self.screen_stack) if isinstance(s, LscScreen))
-
-    @property
-    def _shows_something(self) -> bool:
-        """Whether a tab is up: news may come while the last one is being closed."""
-        return self.is_running and any(
-            isinstance(s, LscScreen) for s in self._screen_stacks.get(self._current_mode, ())
-        )
 
     def go(self, tab: str) -> None:
         if tab not in self._started:
@@ -259,24 +236,17 @@ class LscApp(App[None], inherit_bindings=False):
     def action_help_quit(self) -> None:
         self.leave_on_second()
 
-    def next_theme(self) -> None:
-        """Dark, light, high contrast, the terminal's own colours."""
-        names = list(THEMES)
-        self.theme = names[(names.index(self.theme) + 1) % len(names)]
-        self.ui.set(theme=self.theme)
-        for panel in self.screen.query(Panel):
-            panel.refresh()
-        self.lsc_screen.say(f"theme {self.theme}")
-
     def call_soon(self, work: Callable[..., object], *args: object) -> None:
         """Call this in the UI thread, without waiting for it; nothing once the viewer is being closed. For threads:
         Textual's call_from_thread leaves a coroutine that nobody awaits where the loop has ended."""
         with contextlib.suppress(RuntimeError):
-            self.post_message(self.Call(partial(work, *args)))
+            self.call_later(self._when_shown, work, *args)
 
-    def on_lsc_app_call(self, message: Call) -> None:
-        if self._shows_something:
-            message.work()
+    def _when_shown(self, work: Callable[..., object], *args: object) -> None:
+        """Call this while a tab is up: news may come while the last one is being closed."""
+        stack = self._screen_stacks.get(self._current_mode, ()) if self.is_running else ()
+        if any(isinstance(screen, LscScreen) for screen in stack):
+            work(*args)
 
     def on_lsc_app_metrics_updated(self, message: MetricsUpdated) -> None:
         """Put what the poller found into the store and let the screen redraw it; a bell where a run has ended."""
@@ -288,8 +258,7 @@ class LscApp(App[None], inherit_bindings=False):
             self.bell()
         if first and not self.is_headless:
             threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
-        if self._shows_something:
-            self.lsc_screen.news(update.keys)
+        self._when_shown(lambda: self.lsc_screen.news(update.keys))
 
     def on_app_blur(self, event: events.AppBlur) -> None:
         self.poller.focused = False
@@ -298,23 +267,17 @@ class LscApp(App[None], inherit_bindings=False):
         self.poller.focused = True
 
 
-def _watch(lost: Callable[[], bool]) -> None:
-    """End at once when the terminal, or the server of a browser's tab, is gone."""
-    while not lost():
-        time.sleep(1.0)
+def _end_with_terminal(web: bool) -> None:
+    """End at once when the terminal, or the server of a browser's tab, is gone. A hung-up terminal keeps its descriptor
+    but has no foreground process group any more; with SIGHUP ignored, reading from it would spin forever."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        terminal = -1 if web else sys.__stdin__.fileno()  # type: ignore[union-attr]
+        while os.getppid() == parent if web else os.tcgetpgrp(terminal) and (os.getppid() > 1 or os.isatty(terminal)):
+            time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGHUP)
     time.sleep(2.0)
     os._exit(129)
-
-
-def _terminal_lost() -> bool:
-    """A hung-up terminal keeps its descriptor but has no foreground process group any more; with SIGHUP ignored,
-    reading from it would spin forever."""
-    try:
-        os.tcgetpgrp(sys.__stdin__.fileno())  # type: ignore[union-attr]
-        return os.getppid() == 1 and not os.isatty(sys.__stdin__.fileno())  # type: ignore[union-attr]
-    except (OSError, ValueError, AttributeError):
-        return True
 
 
 def _warm_up() -> None:

@@ -205,16 +205,3 @@ class Keymap:
                 own = ", ".join(f'"{key}"' for key in keys[name])
                 lines.append(f"{name:<13} = {f'[{own}]':<18} # {COMMANDS[name].tooltip}")
         return "\n".join(lines[1:])
-
-
-def matching(names: Iterable[str], keys: dict[str, list[str]], words: str) -> list[str]:
-    """Commands whose id, word, help or key hold all of the words, best first (those that begin so)."""
-    parts = words.lower().split()
-    first = parts[0] if parts else ""
-
-    def holds(name: str) -> bool:
-        text = f"{name} {COMMANDS[name].description} {COMMANDS[name].tooltip}".lower()
-        return all(part in text or part in keys[name] for part in parts)
-
-    found = filter(holds, names)
-    return sorted(found, key=lambda n: not (COMMANDS[n].description.lower().startswith(first) or n.startswith(first)))

@@ -13,7 +13,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
-from lsc_tui.keymap import COMMANDS, GROUPS, matching, shown
+from lsc_tui.keymap import COMMANDS, GROUPS, shown
 from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Box, Panel, Sheet
@@ -72,15 +72,15 @@ class ScrolledText(Overlay):
         return self.heading, f"↓ {left} more" if left > 0 else "Esc closes", body
 
     async def take_key(self, event: events.Key) -> None:
-        if (by := _STEPS.get(event.key)) is None:
-            self.close_overlay()
-        else:
-            self.top = max(0, self.top + by)
+        if event.key in _STEPS:
+            self.top = max(0, self.top + _STEPS[event.key])
             self.query_one("#text", Panel).redraw()
+        else:
+            self.close_overlay()
 
 
 class HelpScreen(ScrolledText):
-    """Every key of the screen below, grouped; made from the command table."""
+    """Every key of the screen below, grouped; made from its active bindings."""
 
     def __init__(self, below: LscScreen) -> None:
         super().__init__(f"keys of {below.TAB.removesuffix('_tab')}")
@@ -88,12 +88,13 @@ class HelpScreen(ScrolledText):
 
     def lines(self, width: int) -> list[Line]:
         below, entries, half = self.below, list[Line](), width // 2 if width >= 110 else width
-        acting = {one.binding.id for one in below.active_bindings.values()}
+        active = {one.binding.id: one.enabled for one in below.active_bindings.values()}
         for group, names in GROUPS.items():
-            found = [name for name in names if name in acting]
+            found = [name for name in names if name in active]
             entries += [[(group, "title")]] if found else []
             for name in found:
-                reason, keys = below.why_not(name), fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
+                reason = "" if active[name] else below.why_not(name)
+                keys = fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
                 words = below.help_of(name) + (f" ({reason})" if reason else "")
                 for number, text in enumerate(wrap(words, half - 15)):
                     entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
@@ -111,7 +112,7 @@ Choice = tuple[str, str, str, Callable[[], object]]
 
 
 class ChoiceScreen(Overlay):
-    """A list to choose from: type words of it, choose, Enter. `found` gives what matches the words, best first."""
+    """A list to choose from: type words of it, or a key, choose, Enter. What begins with the words comes first."""
 
     AUTO_FOCUS = "#words"
     CSS: ClassVar[str] = """
@@ -120,16 +121,23 @@ class ChoiceScreen(Overlay):
     ChoiceScreen Panel { width: 100%; height: 100%; }
     """
 
-    def __init__(self, what: str, does: str, found: Callable[[str], Sequence[Choice]]) -> None:
+    def __init__(self, what: str, does: str, choices: Sequence[Choice]) -> None:
         super().__init__()
-        self.what, self.does, self.of_words, self.cursor = what, does, found, 0
+        self.what, self.does, self.choices, self.cursor = what, does, choices, 0
 
     def compose(self) -> ComposeResult:
         yield Field(placeholder=self.what, id="words", compact=True)
         yield Panel(self._draw, id="found")
 
-    def found(self) -> Sequence[Choice]:
-        return self.of_words(self.query_one("#words", Field).value)
+    @property
+    def field(self) -> Field:
+        return self.query_one("#words", Field)
+
+    def found(self) -> list[Choice]:
+        """What holds all of the words."""
+        parts = self.field.value.lower().split()
+        found = [c for c in self.choices if all(part in f"{c[1]} {c[2]}".lower() or part == c[0] for part in parts)]
+        return sorted(found, key=lambda c: bool(parts) and not c[1].lower().startswith(parts[0]))
 
     def _draw(self, width: int, height: int) -> list[Line]:
         found = self.found()
@@ -146,55 +154,39 @@ class ChoiceScreen(Overlay):
         return lines
 
     async def take_key(self, event: events.Key) -> None:
-        field, found = self.query_one("#words", Field), self.found()
+        found, before = self.found(), self.field.value
         by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key, 0)
         if event.key in ("escape", "enter"):
             self.close_overlay()
-            if found and event.key == "enter":
-                done = found[min(self.cursor, len(found) - 1)][3]()
-                if isawaitable(done):
-                    await done
+            if found and event.key == "enter" and isawaitable(done := found[min(self.cursor, len(found) - 1)][3]()):
+                await done
             return
-        before = field.value
         if not by:
-            await field.take(event)
+            await self.field.take(event)
         self._typed(before, by)
 
     def take_paste(self, text: str) -> None:
-        field = self.query_one("#words", Field)
-        before = field.value
-        field.paste(text)
+        before = self.field.value
+        self.field.paste(text)
         self._typed(before)
 
     def _typed(self, before: str, by: int = 0) -> None:
         """Draw what is found now: from its top where other words stand there."""
-        same = self.query_one("#words", Field).value == before
+        same = self.field.value == before
         self.cursor = max(0, min(self.cursor + by, len(self.found()) - 1)) if same else 0
         self.query_one("#found", Panel).redraw()
 
 
 def palette(below: LscScreen) -> ChoiceScreen:
-    """Every command of the screen below by name."""
-    keys = below.app.keys
-    every = [name for name in COMMANDS if name not in _HIDDEN and below.acts(name) is not False]
-
-    def choice(name: str) -> Choice:
-        reason = below.why_not(name)
-        text = f"{COMMANDS[name].tooltip}{f' ({reason})' if reason else ''}"
-        key = shown(keys[name][0]) if keys[name] else ""
-        return key, COMMANDS[name].description, text, partial(below.perform, name)
-
-    return ChoiceScreen("commands", "does it", lambda words: [choice(n) for n in matching(every, keys, words)])
-
-
-def choose(what: str, does: str, choices: Sequence[Choice]) -> ChoiceScreen:
-    """A fixed list to choose from, by words that stand in it."""
-
-    def found(words: str) -> list[Choice]:
-        parts = words.lower().split()
-        return [c for c in choices if all(part in f"{c[1]} {c[2]}".lower() for part in parts)]
-
-    return ChoiceScreen(what, does, found)
+    """Every command of the screen below by name. Textual's own palette searches in the background: Enter typed in a
+    burst behind the words would choose nothing."""
+    choices: list[Choice] = []
+    for name, binding in COMMANDS.items():
+        if name not in _HIDDEN and below.acts(name) is not False:
+            reason, keys = below.why_not(name), below.app.keys[name]
+            text = f"{binding.tooltip}{f' ({reason})' if reason else ''}"
+            choices.append((shown(keys[0]) if keys else "", binding.description, text, partial(below.perform, name)))
+    return ChoiceScreen("commands", "does it", choices)
 
 
 def readable(lines: Sequence[str]) -> list[str]:
@@ -243,8 +235,8 @@ class TextScreen(ScrolledText):
         return [[(fit(line[self.left :], width), marks.get(line[:1], ""))] for line in lines]
 
     async def take_key(self, event: events.Key) -> None:
-        if event.key not in ("left", "right", "h", "l"):
-            await super().take_key(event)
-        else:
-            self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
+        if by := {"left": -8, "h": -8, "right": 8, "l": 8}.get(event.key):
+            self.left = max(0, self.left + by)
             self.query_one("#text", Panel).redraw()
+        else:
+            await super().take_key(event)

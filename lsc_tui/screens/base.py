@@ -33,7 +33,8 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_tui.keymap import COMMANDS, GROUPS, NAMES, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
-from lsc_tui.modals import Choice, HelpScreen, choose, palette
+from lsc_tui.modals import Choice, ChoiceScreen, HelpScreen, palette
+from lsc_tui.theme import THEMES
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
 
@@ -46,7 +47,7 @@ WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
 MESSAGE_LINES = 3
 # Commands that leave an open field as it is; every other one closes it first.
-_KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
+_KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane")
 
 # Key -> (word, what it does).
 Answers = dict[str, tuple[str, Callable[[], None]]]
@@ -113,9 +114,11 @@ class LscScreen(Screen[None], inherit_bindings=False):
         return self.size.width >= WIDE[0] and self.size.height >= WIDE[1]
 
     def on_resize(self, event: events.Resize) -> None:
+        # Textual's breakpoints look at one of the two alone.
         width, height = event.size
-        self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
-        self.set_class(width >= 140 and height >= WIDE[1], "-side")
+        wide = width >= WIDE[0] and height >= WIDE[1]
+        self.set_class(wide, "-wide")
+        self.set_class(wide and width >= 140, "-side")
         self.set_class(height < 20, "-short")
         self.set_class(width < SMALLEST[0] or height < SMALLEST[1], "-tiny")
         self.call_after_refresh(self.redraw_all)
@@ -162,10 +165,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
         store, wide = self.app.store, self.wide
         left: Line = []
         for number, tab in enumerate(GROUPS["screens"], 1):
-            left += [
-                (f" {number} {COMMANDS[tab].description} ", "tab-on" if tab == self.TAB else "tab"),
-                (" " * wide, ""),
-            ]
+            style = "tab-on" if tab == self.TAB else "tab"
+            left += [(f" {number} {COMMANDS[tab].description} ", style), (" " * wide, "")]
         machine, counts = store.hardware, store.counts()
         right: Line = [(store.host, "")]
         if machine.gpus:
@@ -176,10 +177,9 @@ class LscScreen(Screen[None], inherit_bindings=False):
         if wide and machine.disk_free is not None:
             right.append((f"  disk {machine.disk_free / 1e9:.0f}G free", "dim"))
         right.append(("  " if wide else " ", ""))
-        for state in ("running", "queued", "stalled", "diverged", "failed", "lost"):
-            if counts.get(state) and (wide or state not in ("queued", "lost")):
-                words = f" {STATES[state][0]}{counts[state]}{f' {state}' if wide else ''}"
-                right.append((words, f"state-{state}"))
+        states = "running queued stalled diverged failed lost" if wide else "running stalled diverged failed"
+        for state in filter(counts.get, states.split()):
+            right.append((f" {STATES[state][0]}{counts[state]}{f' {state}' * wide}", f"state-{state}"))
         return [ends(left, right, width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -203,8 +203,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
             if width_of(left) + width_of(entry) > width - 8:
                 break
             left += entry
-        help_word: Line = [(shown(self.app.keys["help"][0]), "key"), (" help", "")]
-        return [pad(ends(left, help_word, width), width)]
+        return [pad(ends(left, [(shown(self.app.keys["help"][0]), "key"), (" help", "")], width), width)]
 
     def _question_lines(self, width: int) -> list[Line]:
         """The question and its answers: on one line, else the answers below."""
@@ -245,8 +244,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
     def _redraw_lines(self) -> None:
         if self.is_mounted:
             width, lines = max(20, self.size.width), min(MESSAGE_LINES, len(wrap(self.message[0], self.size.width - 1)))
-            lines_needed = len(self._question_lines(width))
-            self.set_height("#foot", lines_needed or max(1, 0 if self.wide else lines))
+            self.set_height("#foot", len(self._question_lines(width)) or max(1, 0 if self.wide else lines))
             self.set_height("#message", max(1, lines))
             self.redraw("#message", "#foot")
 
@@ -259,11 +257,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
                 result = work()
             except (LscError, OSError) as error:
                 self.app.call_soon(self.say, error_words(error), "error")
-                return
-            if isinstance(done, str):
-                self.app.call_soon(self.say, done)
             else:
-                self.app.call_soon(done, result)
+                self.app.call_soon(*((self.say, done) if isinstance(done, str) else (done, result)))
 
         self.run_worker(job, thread=True, exclusive=bool(exclusive), group=exclusive or "work", exit_on_error=False)
 
@@ -350,47 +345,63 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self.redraw("#message")
         self.set_focus(None)
 
-    def leave_field(self) -> None:
-        changed = self._prompt_changed
-        self.close_field()
-        if changed is not None:
-            changed("")
-
     async def take_key(self, event: events.Key) -> None:
         """A key for this screen: for its question, its open field, or its bindings."""
-        key = key_name(event)
+        key, tiny = key_name(event), self.has_class("-tiny")
+        name = next((name for name, keys in self.app.keys.items() if key in keys), "")
         if self._question is not None:
             answers = self._question[1]
-            if key == "escape" or (event.time >= self._question_seen and not self.has_class("-tiny")):
+            if key == "escape" or (event.time >= self._question_seen and not tiny):
                 self._question = None
                 self._redraw_lines()
                 if key in answers:
                     answers[key][1]()
-        elif self.field is not None:
-            await self.key_in_field(self.field, key, event)
-        elif not self.has_class("-tiny") or key in self.app.keys["quit"]:
+        elif self.field is not None and not is_function_key(key):
+            await self._key_in_field(self.field, key, event)
+        elif not tiny or name == "quit" or self.field is not None:
+            if self.field is not None and name and name not in _KEEPS_FIELD:
+                self.close_field()
             covered = bool(self.message[0]) and not self.wide
             if covered:
                 self.say("")
-            if not covered or key not in self.app.keys["back"]:
-                await self._press(event)
+            if not covered or name != "back":
+                await self.perform(name, event.key)
 
-    async def _press(self, event: events.Key) -> None:
-        """Do what the key is bound to, or say why not."""
-        if not await self.app._check_bindings(event.key):
-            self.refuse(next((name for name, keys in self.app.keys.items() if key_name(event) in keys), ""))
-        self._redraw_lines()
+    async def _key_in_field(self, field: Field, key: str, event: events.Key) -> None:
+        done, changed, before = self._prompt_done, self._prompt_changed, field.value
+        if key in ("escape", "enter"):
+            self.close_field()
+            if key == "enter" and done is not None:
+                done(before)
+            elif key == "escape" and changed is not None:
+                changed("")
+            return
+        if key in self._prompt_keys:
+            self._prompt_keys[key]()
+            return
+        if key in ("pageup", "pagedown") and done is not None:
+            self.recalled = max(0, min(len(self._earlier) - 1, self.recalled + (1 if key == "pageup" else -1)))
+            field.value = self._earlier[self.recalled]
+            field.cursor_position = len(field.value)
+        else:
+            await field.take(event)
+        if field.value != before and changed is not None:
+            changed(field.value)
 
-    def refuse(self, name: str) -> None:
-        """Say why a command cannot act now."""
-        if name in COMMANDS and self.acts(name) is None:
+    def take_paste(self, text: str) -> None:
+        """Pasted text: for the open field, else for nothing."""
+        if self.field is not None and self._question is None:
+            self.field.paste(text)
+            if self._prompt_changed is not None:
+                self._prompt_changed(self.field.value)
+
+    async def perform(self, name: str, key: str = "") -> None:
+        """Do a command, by the bindings of its key where it comes from one, or say why not."""
+        action = COMMANDS[name].action if name else ""
+        done = await (self.app._check_bindings(key) if key else self.run_action(action))
+        if not done and name and self.acts(name) is None:
             keys = self.app.keys[name]
             self.say(f"{shown(keys[0]) if keys else COMMANDS[name].description}: {self.why_not(name)}", "warn")
-
-    async def perform(self, name: str) -> None:
-        """Do a command by name, or say why not."""
-        if not await self.run_action(COMMANDS[name].action):
-            self.refuse(name)
         self._redraw_lines()
 
     def acts(self, name: str) -> bool | None:
@@ -403,39 +414,6 @@ class LscScreen(Screen[None], inherit_bindings=False):
         if name is None or not hasattr(self, f"action_{action}"):
             return name is None
         return None if self.why_not(name) else True
-
-    def take_paste(self, text: str) -> None:
-        """Pasted text: for the open field, else for nothing."""
-        if self.field is not None and self._question is None:
-            self.field.paste(text)
-            if self._prompt_changed is not None:
-                self._prompt_changed(self.field.value)
-
-    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
-        """A key for the open field: only Enter, Esc and F keys do something beside it."""
-        if key == "escape":
-            self.leave_field()
-        elif key == "enter":
-            done = self._prompt_done
-            self.close_field()
-            if done is not None:
-                done(field.value)
-        elif is_function_key(key):
-            if not any(key in self.app.keys[name] for name in _KEEPS_FIELD):
-                self.close_field()
-            await self._press(event)
-        elif key in self._prompt_keys:
-            self._prompt_keys[key]()
-        else:
-            before = field.value
-            if key in ("pageup", "pagedown") and self._prompt_done is not None:
-                self.recalled = max(0, min(len(self._earlier) - 1, self.recalled + (1 if key == "pageup" else -1)))
-                field.value = self._earlier[self.recalled]
-                field.cursor_position = len(field.value)
-            else:
-                await field.take(event)
-            if field.value != before and self._prompt_changed is not None:
-                self._prompt_changed(field.value)
 
     def help_of(self, name: str) -> str:
         """What a command does here, for the help page."""
@@ -454,17 +432,15 @@ class LscScreen(Screen[None], inherit_bindings=False):
     def on_click(self, event: events.Click) -> None:
         """A tab, a row, a place in a chart: only while no question and no field is open."""
         widget = event.widget
-        if not self.idle or self.has_class("-tiny") or widget is None:
+        if not self.idle or self.has_class("-tiny") or not isinstance(widget, Panel):
             return
-        if widget.id == "tabs":
-            start = 0
-            for tab in GROUPS["screens"]:
-                start += len(COMMANDS[tab].description) + 4 + self.wide
-                if event.x < start:
-                    self.app.go(tab)
-                    return
-        elif isinstance(widget, Panel):
-            self.clicked(widget, event.x, event.y)
+        start = 0
+        for tab in GROUPS["screens"] if widget.id == "tabs" else ():
+            start += len(COMMANDS[tab].description) + 4 + self.wide
+            if event.x < start:
+                self.app.go(tab)
+                return
+        self.clicked(widget, event.x, event.y)
 
     def on_mouse_scroll_down(self) -> None:
         if self.idle:
@@ -484,7 +460,13 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self.app.leave()
 
     def action_theme(self) -> None:
-        self.app.next_theme()
+        """Dark, light, high contrast, the terminal's own colours."""
+        app, names = self.app, list(THEMES)
+        app.theme = names[(names.index(app.theme) + 1) % len(names)]
+        app.ui.set(theme=app.theme)
+        for panel in self.query(Panel):
+            panel.refresh()
+        self.say(f"theme {app.theme}")
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self))
@@ -501,9 +483,10 @@ class LscScreen(Screen[None], inherit_bindings=False):
             self.app.go("compare_tab")
 
         def listed(found: list[tuple[Path, SavedView]]) -> None:
-            words = [(clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}") for _, view in found]
-            opened = [partial(open_view, root, view) for root, view in found]
-            choices: list[Choice] = [("", *pair, act) for pair, act in zip(words, opened, strict=True)]
+            choices: list[Choice] = [
+                ("", clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}", partial(open_view, root, view))
+                for root, view in found
+            ]
             self.choose("saved views", "opens it in Compare", choices, "no view is saved yet; w in Compare saves one")
 
         self.in_thread(lambda: [(path, view) for path in folders for view in list_views(path)], listed)
@@ -513,7 +496,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         if not choices:
             self.say(none)
         elif self.idle:
-            self.app.push_screen(choose(what, does, choices))
+            self.app.push_screen(ChoiceScreen(what, does, choices))
 
     def action_back(self) -> None:
         """One layer back: the message, and with it a layer of the screen."""

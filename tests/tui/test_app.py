@@ -13,7 +13,7 @@ from textual.screen import Screen
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
-from lsc_tui.keymap import COMMANDS, FORBIDDEN, NAMES, Keymap, matching
+from lsc_tui.keymap import FORBIDDEN, NAMES, Keymap
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.runs.screen import RunsScreen
 from tests.waiting import pause_until
@@ -132,8 +132,11 @@ def test_keys_can_be_changed_in_a_file(tmp_path: Path) -> None:
     assert Keymap.load(tmp_path / "absent.toml")[1] == ""
 
 
-def test_palette_finds_by_any_word() -> None:
-    assert matching(COMMANDS, Keymap().keys, "logarithmic y") == ["log_y"]
+async def test_palette_finds_by_any_word(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press(":", *"logarithmic y")
+        assert "1 commands" in text_of(app)
+        assert "y: loss logarithmic" in text_of(app)
 
 
 @pytest.mark.parametrize("module", ["lsc_tui.app", "lsc_tui.__main__", "lsc_tui.screens.runs.screen"])

@@ -14,8 +14,7 @@ from samples import make_study
 from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_tui.lines import STATES
-from lsc_tui.terminal import ascii_only, few_colours
-from lsc_tui.theme import SERIES, THEMES
+from lsc_tui.theme import SERIES, THEMES, ascii_only, few_colours
 from lsc_tui.widgets.panel import STYLES, style_table
 from lsc_tui.widgets.runs_table import Order, header, layout
 from tests.waiting import pause_until
