@@ -39,6 +39,17 @@ from lsc_tui.widgets.panel import Panel
 _KEPT = ("axis", "log_x", "log_y", "logit", "smoothing", "clip")
 
 
+# Command -> the states of runs that it acts on, None for all, and what is said of others.
+_STATES: dict[str, tuple[tuple[str, ...] | None, str]] = {
+    "stop": ((*MOVING, "queued"), "already"),
+    "checkpoint": (MOVING, "and cannot save now"),
+    "hold": (("queued",), "and does not wait"),
+    "resume": ((*ENDED, "queued"), "already"),
+    "note": (None, ""),
+    "tag": (None, ""),
+}
+
+
 class ChartScreen(LscScreen):
     """A screen with charts; axes and smoothing are kept in the user's view file."""
 
@@ -83,22 +94,15 @@ class ChartScreen(LscScreen):
                 self.look.cursor = panel.picture.x_at(column)
                 self.show()
 
-    def action_move_cursor(self, columns: int) -> None:
+    def _turn(self, what: str, by: float) -> None:
+        """Move the cursor, zoom or pan in all charts."""
         if (picture := self._picture) is not None:
-            self.look.move(picture, columns)
+            getattr(self.look, what)(picture, by)
             self.show()
 
-    def action_zoom(self, factor: float) -> None:
-        """A window narrower (below 1) or wider."""
-        if (picture := self._picture) is not None:
-            self.look.zoom(picture, factor)
-            self.show()
-
-    def action_pan(self, share: float) -> None:
-        """The window to the side by a share of its width."""
-        if (picture := self._picture) is not None and self.look.x0 is not None:
-            self.look.pan(picture, share)
-            self.show()
+    action_move_cursor = partialmethod(_turn, "move")
+    action_zoom = partialmethod(_turn, "zoom")
+    action_pan = partialmethod(_turn, "pan")
 
     def action_zoom_y(self, factor: float) -> None:
         """The heights magnified more (above 1) or less."""
@@ -115,26 +119,25 @@ class ChartScreen(LscScreen):
         self.show()
 
     def ask_outside(self, what: str, files: dict[str, tuple[str, Path]]) -> None:
-        pager, editor = (Path(outside_program(edit=edit)[0]).name for edit in (False, True))
-        answers: Answers = {key: (word, partial(self._open_outside, path)) for key, (word, path) in files.items()}
+        """Show one of the files in $PAGER, or a copy of it in $EDITOR: what a run has recorded stays as it is."""
+        pager = shlex.split(os.environ.get("PAGER") or "less") or ["less"]
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi") or ["vi"]
+
+        def run(argv: list[str], path: Path, *, copied: bool) -> None:
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    file = shutil.copy(path, folder) if copied else path
+                    with self.app.suspend():
+                        subprocess.run([*argv, str(file)], check=False)
+            except (OSError, SuspendNotSupported) as error:
+                self.say(error_words(error), "error")
+
+        answers: Answers = {}
         for key, (word, path) in files.items():
-            answers[key.upper()] = (f"edit {word}", partial(self._open_outside, path, edit=True))
-        self.ask(f"{what} in {pager}, or a copy in {editor}:", answers)
-
-    def _open_outside(self, path: Path, *, edit: bool = False) -> None:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                shown = Path(shutil.copy(path, folder)) if edit else path
-                with self.app.suspend():
-                    subprocess.run([*outside_program(edit=edit), str(shown)], check=False)
-        except (OSError, SuspendNotSupported) as error:
-            self.say(error_words(error), "error")
-
-
-def outside_program(*, edit: bool) -> list[str]:
-    """The user's editor or pager as a command."""
-    found = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi" if edit else os.environ.get("PAGER") or "less"
-    return shlex.split(found) or ["less"]
+            if path.is_file():
+                answers[key] = (word, partial(run, pager, path, copied=False))
+                answers[key.upper()] = (f"edit {word}", partial(run, editor, path, copied=True))
+        self.ask(f"{what} in {Path(pager[0]).name}, or a copy in {Path(editor[0]).name}:", answers)
 
 
 class RunScreen(ChartScreen):
@@ -167,48 +170,37 @@ class RunScreen(ChartScreen):
     def _act(self, views: Sequence[RunView], act: Callable[[RunView], object], words: str) -> None:
         """Do something to the folders of runs off the UI thread, say how it went, and look at them."""
 
-        def work() -> None:
-            for view in views:
-                act(view)
-
         def done(_: object) -> None:
             self.say(words.replace("{}", named(views)) if "{}" in words else f"{words} {named(views)}")
             self.app.poller.rescan()
 
-        self.in_thread(work, done)
+        self.in_thread(lambda: [act(view) for view in views], done)
 
     def why_not(self, name: str) -> str:
         if name not in (*GROUPS["rows"], *GROUPS["act"]):  # others also act before there is a list
             return super().why_not(name)
-        views, demo = self.targets(), DEMO if self.app.demo else ""
-        one = "highlight one run" if len(views) > 1 else ""
-        curves = self.app.store.curves.get(views[0].key) if views else None
-        match name:
-            case "stop":
-                return self._reason((*MOVING, "queued"), "already")
-            case "checkpoint":
-                return demo or self._reason(MOVING, "and cannot save now")
-            case "hold":
-                return self._reason(("queued",), "and does not wait")
-            case "resume":
-                return demo or self._reason((*ENDED, "queued"), "already")
-            case "note" | "tag":
-                return self._reason()
-            case "toml" | "export" | "clipboard" | "external":
-                return "" if views else self.no_run()
-            case "copy":
-                return self._why_no_copy()
-            case "fork":
-                # A fork lies beside its parent, so it needs the parent's folder; N needs none.
-                reason = one or self._reason()
-                if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
-                    reason = "it has no checkpoint to fork from"
-                more = "" if one or self._why_no_copy() else "; N makes a new run with its settings"
-                return f"{reason}{more}" if reason else ""
-            case "delete":
-                moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
-                busy = f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
-                return self._reason() or busy
+        views = self.targets()
+        if self.app.demo and name in ("checkpoint", "resume"):
+            return DEMO
+        if name in _STATES:
+            return self._reason(*_STATES[name])
+        if name in ("earlier", "later"):
+            return self._reason(("queued",), "and waits for no turn") or self._why_no_copy()
+        if name in ("toml", "export", "clipboard", "external"):
+            return "" if views else self.no_run()
+        if name == "copy":
+            return self._why_no_copy()
+        if name == "fork":
+            # A fork lies beside its parent, so it needs the parent's folder; N needs none.
+            several = "highlight one run" if len(views) > 1 else ""
+            reason, curves = several or self._reason(), self.app.store.curves.get(views[0].key) if views else None
+            if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
+                reason = "it has no checkpoint to fork from"
+            more = "" if several or self._why_no_copy() else "; N makes a new run with its settings"
+            return f"{reason}{more}" if reason else ""
+        if name == "delete":
+            moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
+            return self._reason() or (f"{named(moving)} is {moving[0].state}, stop it first" if moving else "")
         return super().why_not(name)
 
     def _why_no_copy(self) -> str:
@@ -234,9 +226,6 @@ class RunScreen(ChartScreen):
     def action_move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
         list can be sorted."""
-        if reason := self._reason(("queued",), "and waits for no turn") or self._why_no_copy():
-            self.say(f"{'K' if by < 0 else 'J'}: {reason}", "warn")
-            return
         # The runs that wait for the process that the highlighted one waits for, in their order.
         view, runs = self.targets()[0], self.app.store.runs.values()
         who = (view.root, view.status.identity)
@@ -261,9 +250,8 @@ class RunScreen(ChartScreen):
         with its machine."""
         views, question, word, past = self._in_state(*ENDED), "resume {}?", "resume", "resumed"
         if not views:
-            views, question = self._in_state("queued")[:1], "start {} now, out of its turn?"
-            word, past = "start", "started"
-
+            views, word, past = self._in_state("queued")[:1], "start", "started"
+            question = "start {} now, out of its turn?"
         start = partial(self._act, views, lambda view: resume(view, self.app.plugin_words), past)
         self.ask(question.format(named(views)), {"y": (word, start)})
 
@@ -271,20 +259,18 @@ class RunScreen(ChartScreen):
         self.app.store.compared = list(self.app.store.marked) or [view.key for view in self.targets()]
         self.app.go("compare_tab")
 
-    def action_copy(self) -> None:
-        self.app.store.form = ("copy", self.targets()[0].key)
+    def _open_form(self, kind: str) -> None:
+        self.app.store.form = (kind, self.targets()[0].key)
         self.app.go("new")
 
-    def action_fork(self) -> None:
-        self.app.store.form = ("fork", self.targets()[0].key)
-        self.app.go("new")
+    action_copy = partialmethod(_open_form, "copy")
+    action_fork = partialmethod(_open_form, "fork")
 
     def action_external(self) -> None:
-        """In $PAGER, or a copy in $EDITOR: what a run has recorded stays as it is."""
         view = self.targets()[0]
         report = (view.run.root or Path(".")) / view.study / "report" / PAGE
         files = {"l": ("log", view.run.log_path), "t": ("TOML", view.run.path / PRESET), "r": ("report", report)}
-        self.ask_outside(named([view]), {key: pair for key, pair in files.items() if pair[1].is_file()})
+        self.ask_outside(named([view]), files)
 
     def action_clipboard(self) -> None:
         """Through the terminal (OSC 52), so also from another host and from inside tmux."""
@@ -318,15 +304,15 @@ class RunScreen(ChartScreen):
 
         def export(ending: str) -> None:
             # Figures are a file per metric, all in one folder.
-            self.ask_path(f"{stem}.{ending}", partial(write, ending), folder=ending not in ("csv", "parquet"))
+            folder = ending not in ("csv", "parquet")
+            self.ask_path(f"{stem}.{ending}", partial(write, ending, folder), folder=folder)
 
-        def write(ending: str, path: Path, force: bool = False) -> None:
-            several = ending not in ("csv", "parquet")
-            place = path / f"{stem}.{ending}" if several else path
+        def write(ending: str, folder: bool, path: Path, force: bool = False) -> None:
+            place = path / f"{stem}.{ending}" if folder else path
 
             def work() -> list[Path] | None:
                 try:
-                    return export_runs([view.run for view in views], ending, place, force=force or not several)
+                    return export_runs([view.run for view in views], ending, place, force=force or not folder)
                 except LscError as error:
                     if "is not overwritten" not in str(error):
                         raise
@@ -334,10 +320,9 @@ class RunScreen(ChartScreen):
 
             def done(files: list[Path] | None) -> None:
                 if files is not None:
-                    more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
-                    self.say(f"wrote {home_path(files[0])}{more}")
+                    self.say(f"wrote {', '.join([home_path(files[0]), *(file.name for file in files[1:])])}")
                 else:
-                    again = partial(write, ending, path, force=True)
+                    again = partial(write, ending, folder, path, force=True)
                     self.ask(f"such files are in {home_path(path)} already.", {"y": ("replace them", again)})
 
             self.say(f"writing {place.name} …")
@@ -349,8 +334,7 @@ class RunScreen(ChartScreen):
             self.save_as(f"{stem}-screen.svg", lambda path: path.write_text(drawn, encoding="utf-8"))
 
         answers: Answers = {key: (word, partial(export, ending)) for key, (ending, word) in EXPORTS.items()}
-        answers["i"] = ("screen", write_screen)
-        self.ask(f"write {named(views)} as", answers)
+        self.ask(f"write {named(views)} as", answers | {"i": ("screen", write_screen)})
 
     def action_note(self) -> None:
         """A new note; PgUp brings the earlier ones back, newest first, to be changed or, emptied, taken away."""
@@ -408,17 +392,18 @@ class RunScreen(ChartScreen):
 
             self.in_thread(lambda: notes.restore(folder, identifier, place), done)
 
-        def listed(found: list[Choice]) -> None:
-            self.choose("deleted runs", "brings it back", found, "nothing lies in the trash of the runs folders")
-
-        def read() -> list[Choice]:
-            out: list[tuple[str, Choice]] = []
+        def read() -> list[tuple[str, Choice]]:
+            found: list[tuple[str, Choice]] = []
             for root, folder in roots:
-                for identifier, place in notes.trashed(folder):
+                for name, place in notes.trashed(folder):
                     stamp = place.relative_to(folder).parts[1]
                     when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
-                    act = partial(bring_back, root, folder, identifier, place)
-                    out.append((stamp, ("", clean(identifier), f"deleted {when}", act)))
-            return [one for _, one in sorted(out, key=lambda pair: pair[0], reverse=True)]
+                    act = partial(bring_back, root, folder, name, place)
+                    found.append((stamp, ("", clean(name), f"deleted {when}", act)))
+            return sorted(found, key=lambda one: one[0], reverse=True)
+
+        def listed(found: list[tuple[str, Choice]]) -> None:
+            none = "nothing lies in the trash of the runs folders"
+            self.choose("deleted runs", "brings it back", [choice for _, choice in found], none)
 
         self.in_thread(read, listed)

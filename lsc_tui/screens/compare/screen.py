@@ -552,7 +552,7 @@ class CompareScreen(ChartScreen):
         files = {"r": ("report", self.report)} if self.report is not None else {}
         for view in views[:1]:
             files |= {"l": ("log", view.run.log_path), "t": ("TOML", view.run.path / PRESET)}
-        self.ask_outside(self.view_name(), {key: pair for key, pair in files.items() if pair[1].is_file()})
+        self.ask_outside(self.view_name(), files)
 
 
 def _notes(found: Compared) -> list[str]:

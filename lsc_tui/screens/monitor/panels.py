@@ -105,18 +105,16 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     if status.epoch is not None and total:
         whole = f"{total:.0f}" if total >= 100 or total == round(total) else f"{total:.1f}"
         epochs = f"epoch {status.epoch:.1f} of {whole}"
-    name = f"{' ' if wide else ''}{STATES.get(view.state, ('✗', 'x'))[0]} {fit(view.state, 9)} "
-    left: Line = [
-        (name, f"state-{view.state}"), (clean(f"{view.study} › {view.label} · s{view.seed}"), "bold")
-    ]  # fmt: skip
+    name = f"{' ' * wide}{STATES.get(view.state, ('✗', 'x'))[0]} {fit(view.state, 9)} "
+    left: Line = [(name, f"state-{view.state}"), (clean(f"{view.study} › {view.label} · s{view.seed}"), "bold")]
     if wide:
         steps = f"step {grouped(status.step)} of {grouped(status.total_steps)}" if status.total_steps else ""
-        pace = "   ".join(p for p in (f"attempt {status.attempt}", epochs, steps, pace) if p)
+        pace = "   ".join(filter(None, (f"attempt {status.attempt}", epochs, steps, pace)))
         # Short id, host, device and process, as many of them as there is room for.
         number, host = gpu_number(status.device), status.host.split(".")[0]
-        place = f"{host} GPU {number}" if number is not None else f"{host} {status.device}"
+        place = f"   {host} GPU {number}" if number is not None else f"   {host} {status.device}"
         pid = f"   pid {status.pid}" if status.pid else ""
-        texts = map(clean, (f"   {view.short}      {place}{pid}", f"   {view.short}   {place}", f"   {view.short}"))
+        texts = [clean(f"   {view.short}{text}") for text in (f"   {place}{pid}", place, "")]
         room = width - width_of(left) - cell_len(pace) - 1
         left.append((next((text for text in texts if cell_len(text) <= room), ""), "dim"))
     first = pad(ends(left, [(pace, "")], width), width)
@@ -128,24 +126,23 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
             lines = [*lines[: most - 1], fit(f"{lines[most - 1]} … all of it in the log", width - 1)]
         return [first, pad([*progress, (lines[0], style)], width), *([(f" {line}", style)] for line in lines[1:])]
     tail = f"   {100 * view.done:.1f}%" if wide else f"   {100 * view.done:.0f}%  {epochs}"
-    room = max(4, width - len(tail) - (2 if wide else 0))
-    return [first, pad([(" " if wide else "", ""), (bar(view.done, room), "bar"), (tail, "")], width)]
+    room = max(4, width - len(tail) - 2 * wide)
+    return [first, pad([(" " * wide, ""), (bar(view.done, room), "bar"), (tail, "")], width)]
 
 
 def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str]:
     """The sentence that stands in place of the epochs, why it waits or what went wrong, and its style."""
-    status = view.status
-    if view.state == "queued":
+    status, state = view.status, view.state
+    if state == "queued":
         behind = f" after {clean(ahead[0].label)} s{ahead[0].seed}" if ahead else ""
         then = "S cancels its job" if status.scheduler else "R starts it out of its turn"
         return f"{waiting_words(view)}{behind}. {then}", "state-queued"
-    if view.state == "starting" and not status.step:
+    if state == "starting" and not status.step:
         return "starting: reading data and compiling the model (usually under 2 min)", "state-starting"
-    if view.state not in _EXPLAINED and not status.message:
+    if state not in _EXPLAINED and not status.message:
         return "", ""
-    code = f"exit {status.exit_code}  " if view.state == "failed" and status.exit_code is not None else ""
-    text = clean(f"{code}{' '.join(status.news.split())}").strip()
-    return text, f"state-{view.state}" if view.state in STATES else "error"
+    code = f"exit {status.exit_code}  " if state == "failed" and status.exit_code is not None else ""
+    return clean(f"{code}{' '.join(status.news.split())}").strip(), f"state-{state}" if state in STATES else "error"
 
 
 def gpu_of(store: Store, view: RunView) -> Gpu | None:
@@ -159,12 +156,12 @@ def gpu_of(store: Store, view: RunView) -> Gpu | None:
     return next((gpu for gpu in store.hardware.gpus if gpu.index == number), None)
 
 
-def _giga(value: float | None, digits: int = 1) -> str:
-    return "n/a" if value is None else f"{value / 1e9:.{digits}f}"
+def _text(value: float | None, form: str = "{:.0f}%", unit: float = 1.0) -> str:
+    return "n/a" if value is None else form.format(value / unit)
 
 
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.0f}%"
+def _giga(value: float | None, form: str = "{:.1f}") -> str:
+    return _text(value, form, 1e9)
 
 
 def _share(value: float | None, of: float | None = 100.0) -> float | None:
@@ -174,29 +171,24 @@ def _share(value: float | None, of: float | None = 100.0) -> float | None:
 def _heat(gpu: Gpu, unit: str = "/{:.0f}W", gap: str = "  ") -> str:
     """Power, with its limit where that is known, and temperature."""
     limit = unit.format(gpu.power_limit) if gpu.power_limit is not None else unit[-1:] if unit[0] == "/" else ""
-    power = "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}"
-    return f"{power}{gap}{'n/a' if gpu.temperature is None else f'{gpu.temperature:.0f}°C'}"
+    return f"{_text(gpu.power, '{:.0f}' + limit)}{gap}{_text(gpu.temperature, '{:.0f}°C')}"
 
 
 def _sampled(sample: Sample, now: float, width: int) -> list[Line]:
     """What a run's process last sampled of its machine, for a run of another host."""
     hw = sample.hardware
-    parts = [
-        "" if hw.cpu is None else f"cpu {hw.cpu:.0f}%",
-        "" if sample.load is None else f"load {sample.load:.2f}/cpu",
-        "" if hw.memory is None else f"ram {_giga(hw.memory, 0)}G",
-        "" if hw.disk_free is None else f"disk {_giga(hw.disk_free, 0)}G free",
-        f"{duration(now - sample.time, 0)} ago",
-    ]
-    groups = [(hw.cpu, parts)]
+    values = (hw.cpu, "cpu {:.0f}%", 1), (sample.load, "load {:.2f}/cpu", 1), (hw.memory, "ram {:.0f}G", 1e9)
+    values += ((hw.disk_free, "disk {:.0f}G free", 1e9),)
+    parts = [_text(value, form, unit) for value, form, unit in values if value is not None]
+    groups = [(hw.cpu, [*parts, f"{duration(now - sample.time, 0)} ago"])]
     for gpu in hw.gpus:
-        speed = "" if gpu.clock is None else f"{gpu.clock:.0f} MHz"
-        parts = [f"GPU {gpu.index} {_percent(gpu.util)}", f"mem {_giga(gpu.memory)}G", _heat(gpu), speed]
+        speed = [] if gpu.clock is None else [f"{gpu.clock:.0f} MHz"]
+        parts = [f"GPU {gpu.index} {_text(gpu.util)}", f"mem {_giga(gpu.memory)}G", _heat(gpu), *speed]
         groups.append((gpu.util, [*parts, *map(clean, gpu.throttled)]))
     out: list[Line] = []
     for value, found in groups:
         out.append([(bar(_share(value), 8), "bar")])
-        for part in filter(None, found):
+        for part in found:
             if width_of(out[-1]) + 2 + cell_len(part) > width:
                 out.append([(" " * 8, "")])
             out[-1] = [*out[-1], (f"  {part}", "")]
@@ -205,48 +197,48 @@ def _sampled(sample: Sample, now: float, width: int) -> list[Line]:
 
 def machine(store: Store, view: RunView, width: int, *, framed: bool, last_event: str, now: float) -> Sheet:
     """GPU, processor, memory and disk of the run's machine: as seen from here, else as its process sampled them."""
-    hw, status, gpu = store.hardware, view.status, gpu_of(store, view)
+    hw, status, gpu, curves = store.hardware, view.status, gpu_of(store, view), store.curves.get(view.key)
     here = status.host.split(".")[0] == store.host or not status.host
     wait = finite(status.metrics.get("speed/data_wait"))
     waiting = "" if wait is None else f"data wait {100 * wait:.0f}%"
-    disk = "" if hw.disk_free is None else f"{hw.disk_free / 1e9:.0f}G free"
-    curves = store.curves.get(view.key)
+    disk = "" if hw.disk_free is None else f"{_giga(hw.disk_free, '{:.0f}')}G free"
     sample = curves.machine if curves is not None and not here else None
-    ram = f"ram {_giga(hw.memory, 0):>{4 * (not framed)}}/{_giga(hw.memory_total, 0)}{' GB' if framed else 'G'}"
-    where = clean(status.device) if here else clean(f"{status.host} {status.device}")
+    memory, whole = (_giga(value, "{:.0f}") for value in (hw.memory, hw.memory_total))
+    where = clean(status.device if here else f"{status.host} {status.device}")
     others = [user or "someone" for pid, user in gpu.processes if pid != status.pid] if gpu is not None else []
     alone = f"shared with {clean(', '.join(dict.fromkeys(others)))}" if others else "only this run"
+    sampled = _sampled(sample, now, width - 2 * framed) if sample else []
     body: list[Line] = []
+
+    def meter(name: str, room: int, share: float | None, cells: int, text: str) -> None:
+        body.append([(fit(name, room), ""), (bar(share, cells), "bar"), (text, "")])
+
     if not framed:
         if gpu is not None:
-            name = clean(gpu.name).replace("NVIDIA ", "").split("-")[0]
-            memory = f"{_giga(gpu.memory)}/{_giga(gpu.memory_total)}G"
-            text = f" {_percent(gpu.util)}  mem {memory}  {_heat(gpu)}  {alone}"
-            body.append([(fit(f"GPU {gpu.index} {name}", 17), ""), (bar(_share(gpu.util), 8), "bar"), (text, "")])
+            name = f"GPU {gpu.index} {clean(gpu.name).replace('NVIDIA ', '').split('-')[0]}"
+            text = f"mem {_giga(gpu.memory)}/{_giga(gpu.memory_total)}G  {_heat(gpu)}  {alone}"
+            meter(name, 17, _share(gpu.util), 8, f" {_text(gpu.util)}  {text}")
         if here and hw.cpu is not None:
-            text = f" {hw.cpu:.0f}%  {ram}  {waiting}{'  ' * bool(waiting)}{'disk ' * bool(disk)}{disk}"
-            body.append([(fit(f"host {clean(store.host)}", 17), ""), (bar(hw.cpu / 100, 8), "bar"), (text, "")])
+            text = "  ".join(filter(None, (f"ram {memory:>4}/{whole}G", waiting, disk and f"disk {disk}")))
+            meter(f"host {clean(store.host)}", 17, hw.cpu / 100, 8, f" {hw.cpu:.0f}%  {text}")
         if not here:
-            body += _sampled(sample, now, width) if sample else []
-            body.append([(where if sample else f"{where}: cannot see that host from here", "dim")])
+            body += [*sampled, [(where if sample else f"{where}: cannot see that host from here", "dim")]]
         elif gpu is None:
             body.append([(f"{where or 'no device yet'}  {clean(hw.gpu_problem)}", "dim")])
         return "machine", last_event, body
     if gpu is not None:
+        memory_used = f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"
         body.append([(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {alone}", width - 2), "")])
-        for name, share, text in (
-            ("util", _share(gpu.util), _percent(gpu.util)),
-            ("memory", _share(gpu.memory, gpu.memory_total), f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"),
-            ("power", _share(gpu.power, gpu.power_limit), _heat(gpu, " of {:.0f} W", "   ").removesuffix("   n/a")),
-        ):
-            body.append([(f"{name:<8}", ""), (bar(share, 16), "bar"), (f"  {text}", "")])
+        meter("util", 8, _share(gpu.util), 16, f"  {_text(gpu.util)}")
+        meter("memory", 8, _share(gpu.memory, gpu.memory_total), 16, f"  {memory_used}")
+        heat = _heat(gpu, " of {:.0f} W", "   ").removesuffix("   n/a")
+        meter("power", 8, _share(gpu.power, gpu.power_limit), 16, f"  {heat}")
         if gpu.throttled:
             body.append([(fit(f"held down: {', '.join(map(clean, gpu.throttled))}", width - 2), "warn")])
     if here and hw.cpu is not None:
-        body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
+        meter("host", 8, hw.cpu / 100, 16, f"  {hw.cpu:.0f}% of {hw.cpus}   ram {memory}/{whole} GB")
     if not here:
-        body.append([(where, "")])
-        body += _sampled(sample, now, width - 2) if sample else [[("cannot see that host from here", "dim")]]
+        body += [[(where, "")], *(sampled or [[("cannot see that host from here", "dim")]])]
     elif gpu is None:
         problem = f"   ({clean(hw.gpu_problem)})" if hw.gpu_problem and not status.device.startswith("cpu") else ""
         body.append([(f"device  {where or 'none yet'}{problem}", "")])
@@ -255,13 +247,6 @@ def machine(store: Store, view: RunView, width: int, *, framed: bool, last_event
     if status.active and status.changed is not None:
         body.append([(f"news    {duration(now - status.changed, 0)} ago", "dim")])
     return "machine", "every 2 s", [[(" ", ""), *line] for line in body]
-
-
-def mark_of(view: RunView, name: str) -> str:
-    """P, I or O: whose setting it is, as the preset says."""
-    table = view.config.get("provenance")
-    whose = table.get(name) if isinstance(table, dict) else None
-    return MARKS.get(str(whose).partition(":")[0].strip(), " ") if whose else " "
 
 
 def difference_line(store: Store, view: RunView, width: int) -> Sheet:
@@ -293,22 +278,23 @@ def nearest_text(view: RunView) -> str:
 
 
 def settings_panel(view: RunView, width: int, height: int, *, everything: bool, top: int = 0) -> Sheet:
-    """Name, value, whose: the main ones in words, or all, from line `top` on."""
-    inner = width - 2
+    """Name, value, whose (P, I or O, as the preset says): the main ones in words, or all, from line `top` on."""
     rows = _main_settings(view)
     if everything:
-        rows = [(name, value_text(value), mark_of(view, name)) for name, value in settings_of(view.config).items()]
+        rows = [(name, value_text(value), name) for name, value in settings_of(view.config).items()]
     columns = 2 if everything and width >= 74 and len(rows) > height - 2 else 1
-    each = inner // columns
+    each = (width - 2) // columns
     room_name = min(26, max(14, each // 2 + 1)) if everything else 11
+    provenance = view.config.get("provenance")
     body: list[Line] = []
-    for name, text, mark in rows:
+    for name, text, key in rows:
+        whose = str(provenance.get(key) or "") if isinstance(provenance, dict) else ""
+        mark = MARKS.get(whose.partition(":")[0].strip(), " ") if key else "-"
         value = fit(clean(text), each - room_name - 4)
         body.append([(" ", ""), (f"{fit(name, room_name - 1)} ", "dim"), (value, ""), (f"  {mark}", "accent")])
     if columns == 2:
         half = -(-len(body) // 2)
-        right = [*body[half:], *([] for _ in range(2 * half - len(body)))]
-        body = [[*pad(one, each), *two] for one, two in zip(body[:half], right, strict=True)]
+        body = [[*pad(one, each), *two] for one, two in zip(body[:half], [*body[half:], []], strict=False)]
     room = max(0, height - 1)
     top = max(0, min(top, len(body) - room))
     body = [*body[top : top + room], *([] for _ in range(room - len(body)))]
@@ -317,6 +303,7 @@ def settings_panel(view: RunView, width: int, height: int, *, everything: bool, 
 
 
 def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
+    """The main settings: name, words, the key whose provenance is theirs."""
     c = view.config
 
     def get(*names: str) -> str:
@@ -338,7 +325,7 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
         ("train", f"batch {', '.join(map(get, _TRAIN))}", "train.batch_size"),
         ("augment", get("data.augment"), "data.augment"),
     ]
-    return [(name, text, mark_of(view, key) if key else "-") for name, text, key in rows if text]
+    return [row for row in rows if row[1]]
 
 
 _TRAIN = ("train.batch_size", "train.duration", "train.precision")
@@ -386,10 +373,9 @@ def events_panel(
 def last_event(view: RunView, log: Sequence[str], width: int) -> str:
     """What the run says of itself, else the newest event that is not a checkpoint: for the machine rule at 80
     columns, and for the message line where there is one."""
-    if view.status.message and view.state not in _EXPLAINED:
-        return fit(clean(view.status.message), min(width - 16, len(view.status.message))).rstrip()
     attempt = f"attempt {view.status.attempt}: " if view.status.attempt > 1 else ""
-    for _, text in events_of(log):
-        if not text.startswith("checkpoint"):
-            return fit(clean(f"{attempt}{text}"), min(width - 16, len(attempt) + len(text))).rstrip()
-    return attempt.rstrip(": ")
+    text = next((text for _, text in events_of(log) if not text.startswith("checkpoint")), "")
+    words = f"{attempt}{text}" if text else attempt.rstrip(": ")
+    if view.status.message and view.state not in _EXPLAINED:
+        words = view.status.message
+    return fit(clean(words), min(width - 16, len(words))).rstrip()

@@ -375,7 +375,7 @@ class RunsScreen(RunScreen):
         row = self.table.current
         if row is not None and row.report is not None:
             files = {"r": ("report", row.report.page), "t": ("TOML", row.report.preset)}
-            self.ask_outside(clean(row.study), {key: pair for key, pair in files.items() if pair[1].is_file()})
+            self.ask_outside(clean(row.study), files)
         else:
             super().action_external()
 
