@@ -41,7 +41,15 @@ def demo_folder(archive: Path = ARCHIVE, *, pause: float = PAUSE) -> Path | None
     """A fresh temporary copy of the example runs, removed at the end; None where this build carries none."""
     if not archive.is_file():
         return None
-    _remove_old()
+    # Copies of viewers that were ended by a lost terminal.
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = old.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and old.stat().st_uid == os.getuid() and not old.is_symlink():
+                try:
+                    os.kill(int(pid), 0)
+                except ProcessLookupError:
+                    _remove(old)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     atexit.register(_remove, folder)
     with tarfile.open(archive) as file:
@@ -79,23 +87,10 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_old() -> None:
-    """Copies of viewers that were ended by a lost terminal."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if pid.isdigit() and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
-                try:
-                    os.kill(int(pid), 0)
-                except ProcessLookupError:
-                    _remove(folder)
-
-
 def move_times(runs: Path, end: float) -> None:
     """Move all times so that the newest recorded moment becomes `end` (Unix seconds)."""
     found = {path.parent: read_status(path.parent) for path in sorted(runs.rglob(STATUS))}
-    newest = max((status.heartbeat or 0.0 for status in found.values()), default=0.0)
-    shift = end - newest
+    shift = end - max((status.heartbeat or 0.0 for status in found.values()), default=0.0)
     for folder, status in found.items():
         started = None if status.started is None else status.started + shift
         at = end if status.heartbeat is None else status.heartbeat + shift
@@ -114,12 +109,13 @@ class Replay(threading.Thread):
         super().__init__(name="replay", daemon=True)
         self._pause = pause
         self._ended = threading.Event()
-        self._tapes = [_Tape(runs / key, share) for key, share in plan.items()]
+        self._tapes = [_Tape(runs / key, share, pause) for key, share in plan.items()]
         for number, tape in enumerate(self._tapes):
             if number:
-                tape.queue()
+                waiting = replace(tape.end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None)
+                tape.write(replace(waiting, metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0))
             else:
-                tape.show(self._pause)
+                tape.show()
 
     def stop(self) -> None:
         self._ended.set()
@@ -128,98 +124,90 @@ class Replay(threading.Thread):
         for tape in self._tapes:
             # A folder that is gone (deleted in the viewer) is passed over.
             with contextlib.suppress(OSError):
-                while tape.folder.is_dir() and tape.answer() and not tape.done:
-                    tape.show(self._pause)
+                while tape.folder.is_dir() and not tape.stopped() and not tape.done:
+                    tape.show()
                     if self._ended.wait(self._pause):
                         return
-                    tape.next()
+                    tape.play(tape.at + 1)
 
 
 class _Tape:
     """The recorded lines of one run, and how far they have been played."""
 
-    def __init__(self, folder: Path, share: float) -> None:
-        self.folder = folder
-        self._end = read_status(folder)
+    def __init__(self, folder: Path, share: float, pause: float) -> None:
+        self.folder, self._pause, self.end = folder, pause, read_status(folder)
         self._lines = (folder / METRICS).read_bytes().splitlines(keepends=True)
         log = folder / LOG
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         self._log = text.splitlines(keepends=True)
-        self.at = round(share * len(self._lines))
+        self._shots = {step: (path, path.read_bytes()) for step, path in list_snapshots(folder)}
+        for path in (folder / METRICS, log, *(path for path, _ in self._shots.values())):
+            path.unlink(missing_ok=True)
+        self.at = 0
         self._best: dict[str, float] = {}
         self._last: dict[str, float] = {}
-        self._step, self._epoch, self._time = 0, 0.0, 0.0
-        self._started = time.time()
-        self._shots = {step: (path, path.read_bytes()) for step, path in list_snapshots(folder)}
-        for path, _ in self._shots.values():
-            path.unlink()
-        (folder / METRICS).write_bytes(b"".join(self._lines[: self.at]))
-        (folder / LOG).write_text("".join(self._log[: self._log_at()]), encoding="utf-8")
-        for line in self._lines[: self.at]:
-            self._count(line)
+        self._step, self._epoch, self._time, self._started = 0, 0.0, 0.0, time.time()
+        self.play(round(share * len(self._lines)), stamped=False)
         self._started -= self._time
-        self._show_embeddings()
 
     @property
     def done(self) -> bool:
         return self.at >= len(self._lines)
 
-    def _log_at(self) -> int:
-        return round(len(self._log) * self.at / max(1, len(self._lines)))
-
-    def _count(self, line: bytes) -> None:
-        row = parse_line(line)
-        if row is None:
-            return
-        self._step, _, values = row
-        self._epoch, self._time = values.pop("epoch", self._epoch), values.pop("time", self._time)
-        for name, value in values.items():
-            self._last[name] = value
-            best = self._best.get(name, value)
-            self._best[name] = min(best, value) if is_loss(name) else max(best, value)
-
-    def _show_embeddings(self) -> None:
-        """Put down the snapshots up to the step that has been played."""
+    def play(self, end: int, *, stamped: bool = True) -> None:
+        """Append the lines before `end` to the files of the run, the log's with the time of day (`stamped`), and put
+        down the snapshots that belong to them."""
+        lines, logged = (
+            self._lines[self.at : end],
+            [len(self._log) * n // max(1, len(self._lines)) for n in (self.at, end)],
+        )
+        with (self.folder / METRICS).open("ab") as file:
+            file.writelines(lines)
+        with (self.folder / LOG).open("a", encoding="utf-8") as text:
+            clock = time.strftime("%H:%M:%S ")
+            text.writelines(clock + line.partition(" ")[2] if stamped else line for line in self._log[slice(*logged)])
+        self.at = end
+        for row in filter(None, map(parse_line, lines)):
+            self._step, _, values = row
+            self._epoch, self._time = values.pop("epoch", self._epoch), values.pop("time", self._time)
+            for name, value in values.items():
+                self._last[name] = value
+                best = self._best.get(name, value)
+                self._best[name] = min(best, value) if is_loss(name) else max(best, value)
         for step in [step for step in self._shots if step <= self._step]:
             path, data = self._shots.pop(step)
             replace_file(path, data, durable=False)
+        if self.done:
+            self.show()
 
-    def _write(self, status: Status) -> None:
+    def write(self, status: Status) -> None:
         write_status(self.folder, status, durable=False)
 
-    def queue(self) -> None:
-        waiting = replace(self._end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None)
-        self._write(replace(waiting, metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0))
-
-    def show(self, pause: float) -> None:
+    def show(self) -> None:
         """The status of a run at work that has come so far; after the last line the recorded end."""
-        status = replace(self._end, started=self._started, heartbeat=time.time())
+        status = replace(self.end, started=self._started, heartbeat=time.time())
         if not self.done:
-            place = {"step": self._step, "epoch": self._epoch, "metrics": dict(self._last), "best": dict(self._best)}
-            left = (len(self._lines) - self.at) * pause
-            status = replace(status, **place, state="running", pace=pause, exit_code=None, eta=left)  # type: ignore[arg-type]
-            status = replace(status, seconds=self._time, message=_WORDS, attempt=1)
-        self._write(status)
+            status = replace(
+                status,
+                state="running",
+                step=self._step,
+                epoch=self._epoch,
+                metrics=dict(self._last),
+                best=dict(self._best),
+                seconds=self._time,
+                pace=self._pause,
+                eta=(len(self._lines) - self.at) * self._pause,
+                exit_code=None,
+                message=_WORDS,
+                attempt=1,
+            )
+        self.write(status)
 
-    def next(self) -> None:
-        before = self._log_at()
-        line = self._lines[self.at]
-        self.at += 1
-        with (self.folder / METRICS).open("ab") as file:
-            file.write(line)
-        self._count(line)
-        self._show_embeddings()
-        with (self.folder / LOG).open("a", encoding="utf-8") as text:
-            stamp = time.strftime("%H:%M:%S ")
-            text.writelines(stamp + old.partition(" ")[2] for old in self._log[before : self._log_at()])
-        if self.done:
-            self.show(0.0)
-
-    def answer(self) -> bool:
-        """Handle requests to the run; False if it is to stop."""
-        pending = requests.take(self.folder)
-        if "stop" in pending:
-            words = "stopped on request; an example keeps no checkpoint"
-            status = replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, message=words)
-            self._write(replace(status, heartbeat=time.time()))
-        return "stop" not in pending
+    def stopped(self) -> bool:
+        """Whether the run was requested to stop, which ends it."""
+        if "stop" not in requests.take(self.folder):
+            return False
+        words = "stopped on request; an example keeps no checkpoint"
+        status = replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, message=words)
+        self.write(replace(status, heartbeat=time.time()))
+        return True
