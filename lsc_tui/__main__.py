@@ -11,10 +11,11 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from lsc_engine import __version__
 from lsc_engine.common.streams import is_terminal, open_streams, shows_unicode
-from lsc_engine.common.userpaths import serve_libraries
+from lsc_engine.common.userpaths import config_folder, serve_libraries
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,45 +26,22 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs. Everything is done by keys (? lists "
         "them); the mouse is left to the terminal, so that text is selected as anywhere, unless --mouse is given.",
     )
-    out.add_argument(
-        "--runs-dir",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="runs folder, may be given several times; default $LSC_RUNS, else ./runs",
-    )
-    out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
-    out.add_argument(
-        "--ascii",
-        action="store_true",
-        help="no character outside ASCII; the default on the Linux console and without UTF-8",
-    )
-    out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
-    instead = out.add_mutually_exclusive_group()
+    add, instead = out.add_argument, out.add_mutually_exclusive_group()
+    runs = "runs folder, may be given several times; default $LSC_RUNS, else ./runs"
+    add("--runs-dir", action="append", default=[], metavar="DIR", help=runs)
+    add("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
+    plain = "no character outside ASCII; the default on the Linux console and without UTF-8"
+    add("--ascii", action="store_true", help=plain)
+    add("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
     instead.add_argument("--once", action="store_true", help="print one frame of Runs and end")
-    instead.add_argument(
-        "--serve",
-        nargs="?",
-        const=8000,
-        type=int,
-        metavar="PORT",
-        help="in a browser on this machine: prints the address (default port 8000, 0 takes a free one)",
-    )
+    served = "in a browser on this machine: prints the address (default port 8000, 0 takes a free one)"
+    instead.add_argument("--serve", nargs="?", const=8000, type=int, metavar="PORT", help=served)
     instead.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
-    out.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        type=Path,
-        help="own models and losses for New run: known here by name, run by what is launched",
-    )
-    out.add_argument("--version", action="version", version=f"lsc-tui {__version__}")
-    out.add_argument(
-        "--theme",
-        help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light; "
-        "the last two by themselves where the terminal has 16 colours",
-    )
+    plugin = "own models and losses for New run: known here by name, run by what is launched"
+    add("--plugin", action="append", default=[], metavar="FILE.py", type=Path, help=plugin)
+    add("--version", action="version", version=f"lsc-tui {__version__}")
+    themes = "lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light; the last two by themselves where "
+    add("--theme", help=f"{themes}the terminal has 16 colours")
     return out
 
 
@@ -73,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     serve_libraries()
     options = parser().parse_args(argv)
     if options.keys:
-        sys.exit(print_keys())
+        sys.exit(print_keys(config_folder() / "keys.toml"))
     from lsc_engine.common.errors import UsageError
     from lsc_engine.plugins import look_only
     from lsc_engine.runs.folder.layout import runs_dirs
@@ -84,45 +62,35 @@ def main(argv: list[str] | None = None) -> None:
         look_only(options.plugin)
         folders = runs_dirs(options.runs_dir)
     except UsageError as error:
-        print(f"lsc-tui: {error}", file=sys.stderr)
-        sys.exit(2)
-
+        _end(2, str(error))
     if options.serve is not None:
-        sys.exit(serve_pages(options))
+        if importlib.util.find_spec("textual_serve") is None:
+            install = "pip install 'lsc[serve]', or pip install textual-serve"
+            _end(2, f"--serve needs textual-serve, which is not installed: {install}")
+        from lsc_tui.keymap import Keymap
+        from lsc_tui.serve import serve
+
+        sys.exit(serve(options, mouse=options.mouse or Keymap.load(config_folder() / "keys.toml")[0].mouse))
     if options.demo:
         from lsc_tui.demo import demo_folder, remove_when_ended
 
         found = demo_folder()
         if found is None:
-            print("lsc-tui: this build carries no example runs", file=sys.stderr)
-            sys.exit(1)
+            _end(1, "this build carries no example runs")
         remove_when_ended(found.parent)
         folders = [found]
     sys.exit(start(folders, options))
 
 
-def serve_pages(options: argparse.Namespace) -> int:
-    """Serve the viewer to a browser; the exit code."""
-    if importlib.util.find_spec("textual_serve") is None:
-        print(
-            "lsc-tui: --serve needs textual-serve, which is not installed: pip install 'lsc[serve]', "
-            "or pip install textual-serve",
-            file=sys.stderr,
-        )
-        return 2
-    from lsc_engine.common.userpaths import config_folder
-    from lsc_tui.keymap import Keymap
-    from lsc_tui.serve import serve
-
-    return serve(options, mouse=options.mouse or Keymap.load(config_folder() / "keys.toml")[0].mouse)
+def _end(code: int, text: str) -> NoReturn:
+    print(f"lsc-tui: {text}", file=sys.stderr)
+    sys.exit(code)
 
 
-def print_keys() -> int:
+def print_keys(path: Path) -> int:
     """The keymap in use as TOML, what is wrong with the user's own file on stderr; the exit code."""
-    from lsc_engine.common.userpaths import config_folder
     from lsc_tui.keymap import Keymap
 
-    path = config_folder() / "keys.toml"
     keymap, fault = Keymap.load(path)
     try:
         print(f"# {path}\n{keymap.as_toml()}", flush=True)
@@ -156,8 +124,7 @@ def start(folders: list[Path], options: argparse.Namespace) -> int:
     from lsc_tui.theme import THEMES, ascii_only, few_colours
 
     if theme is not None and theme not in THEMES:
-        print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
-        return 2
+        _end(2, f"no theme {theme!r}: {', '.join(THEMES)}")
     app = LscApp(
         folders,
         ascii=options.ascii or not shows_unicode(sys.stdout) or ascii_only(os.environ),
@@ -174,8 +141,7 @@ def start(folders: list[Path], options: argparse.Namespace) -> int:
     if once:
         from lsc_tui.render_once import one_frame
 
-        size = shutil.get_terminal_size((80, 24))
-        print(one_frame(app, size.columns, size.lines))
+        print(one_frame(app, *shutil.get_terminal_size((80, 24))))
         return 0
     app.run(mouse=options.mouse or app.keymap.mouse)
     return app.return_code or 0

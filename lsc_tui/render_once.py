@@ -36,46 +36,34 @@ async def wait_until_settled(app: LscApp, pilot: Pilot[Any], seconds: float = SE
     before, deadline = "", time.monotonic() + seconds
     while time.monotonic() < deadline:
         await pilot.pause(0.02)
-        if not (app.store.loaded and settled(app)):
-            before = ""
-            continue
-        await pilot.pause()
-        text = screen_text(app)
-        if text == before and settled(app):
-            return True
+        text = ""
+        if app.store.loaded and settled(app):
+            await pilot.pause()
+            text = screen_text(app)
+            if text == before and settled(app):
+                return True
         before = text
     return False
 
 
 def settled(app: LscApp) -> bool:
     """Whether all requested curves and embeddings have come and every panel is drawn for its size."""
-    if app.poller.update_waiting:
-        return False
-    key = app.poller.subscribed_embeddings
-    if key in app.store.runs and key not in app.store.embeddings:
-        return False
-    if not all(panel.drawn for panel in app.screen.query(Panel) if panel.is_on_screen):
-        return False
-    return getattr(app.lsc_screen, "settled", True) and all(
-        key in app.store.curves and not app.store.curves[key].behind
-        for key in app.poller.subscribed
-        if key in app.store.runs
+    store, poller, key = app.store, app.poller, app.poller.subscribed_embeddings
+    return (
+        not poller.update_waiting
+        and (key not in store.runs or key in store.embeddings)
+        and all(panel.drawn for panel in app.screen.query(Panel) if panel.is_on_screen)
+        and getattr(app.lsc_screen, "settled", True)
+        and all(k in store.curves and not store.curves[k].behind for k in poller.subscribed if k in store.runs)
     )
 
 
 def screen_text(app: LscApp, colour: bool = False) -> str:
     """What is on the screen now, line by line."""
+    strips = app.screen._compositor.render_strips()
+    if not colour:
+        return "\n".join(strip.text.rstrip() for strip in strips)
     from rich.console import Console
 
-    lines = []
-    console = Console(color_system="truecolor" if colour else None, force_terminal=colour, width=10_000)
-    for strip in app.screen._compositor.render_strips():
-        if colour:
-            with console.capture() as capture:
-                console.print(*[], end="")
-                for segment in strip:
-                    console.print(segment.text, style=segment.style, end="", highlight=False, markup=False)
-            lines.append(capture.get())
-        else:
-            lines.append(strip.text.rstrip())
-    return "\n".join(lines)
+    console = Console(color_system="truecolor", force_terminal=True)
+    return "\n".join(strip.render(console) for strip in strips)

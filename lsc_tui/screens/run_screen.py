@@ -16,7 +16,6 @@ from typing import ClassVar
 from textual.app import SuspendNotSupported
 
 from lsc_engine.analysis.seed_curves import AXES
-from lsc_engine.charts.chart import Picture
 from lsc_engine.charts.reduction import SMOOTHING
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
@@ -74,12 +73,6 @@ class ChartScreen(LscScreen):
 
     action_log_y = partialmethod(action_change, "log_y")
 
-    @property
-    def _picture(self) -> Picture | None:
-        """What the first chart with curves shows."""
-        shown = (c.picture for c in self.query(Chart) if c.display and c.picture is not None and c.series)
-        return next(shown, None)
-
     def why_not(self, name: str) -> str:
         if name in ("tilt_up", "tilt_down", "zoom_y_out") and self.look.magnify <= 1:
             return "the whole height is shown, > magnifies it"
@@ -94,29 +87,22 @@ class ChartScreen(LscScreen):
                 self.look.cursor = panel.picture.x_at(column)
                 self.show()
 
-    def _turn(self, what: str, by: float) -> None:
-        """Move the cursor, zoom or pan in all charts."""
-        if (picture := self._picture) is not None:
-            getattr(self.look, what)(picture, by)
-            self.show()
-
-    action_move_cursor = partialmethod(_turn, "move")
-    action_zoom = partialmethod(_turn, "zoom")
-    action_pan = partialmethod(_turn, "pan")
-
-    def action_zoom_y(self, factor: float) -> None:
-        """The heights magnified more (above 1) or less."""
-        self.look.zoom_y(factor)
+    def action_look(self, what: str, by: float) -> None:
+        """Move the cursor, zoom, pan, or magnify the heights, in all charts."""
+        look = self.look
+        picture = next((c.picture for c in self.query(Chart) if c.display and c.picture is not None and c.series), None)
+        if what == "whole":
+            look.whole()
+        elif what == "zoom_y":
+            look.zoom_y(by)
+        elif what == "tilt":
+            look.shift = max(-look.magnify, min(look.magnify, look.shift + by / 4))
+        elif picture is not None:
+            getattr(look, what)(picture, by)
         self.show()
 
-    def action_tilt(self, up: int) -> None:
-        """Magnified heights: the window up or down by a quarter."""
-        self.look.shift = max(-self.look.magnify, min(self.look.magnify, self.look.shift + up / 4))
-        self.show()
-
-    def action_zoom_whole(self) -> None:
-        self.look.whole()
-        self.show()
+    def action_move_cursor(self, columns: int) -> None:
+        self.action_look("move", columns)
 
     def ask_outside(self, what: str, files: dict[str, tuple[str, Path]]) -> None:
         """Show one of the files in $PAGER, or a copy of it in $EDITOR: what a run has recorded stays as it is."""

@@ -456,7 +456,7 @@ class CompareScreen(ChartScreen):
             self.pane = 0
             self.toggle(layer)
         elif self.look.changed:
-            self.action_zoom_whole()
+            self.action_look("whole", 0)
         elif self.pane:
             self.pane = 0
             self.show()

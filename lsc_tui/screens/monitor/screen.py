@@ -391,40 +391,23 @@ class MonitorScreen(RunScreen):
     def action_move_cursor(self, columns: int) -> None:
         if self.has_class("-full-log"):
             self.log_pane.sideways(columns)
-        elif not self.showing_embeddings:
+        else:
             super().action_move_cursor(columns)
-        elif self.history is not None:
-            self.embedding_look.move(self.history, columns)
-            self.show()
 
-    def action_zoom(self, factor: float) -> None:
-        if self.showing_embeddings:
-            self.embedding_look.zoom(embeddings.NEARER if factor < 1 else 1 / embeddings.NEARER)
-            self.show()
-        else:
-            super().action_zoom(factor)
-
-    def action_zoom_whole(self) -> None:
-        if self.showing_embeddings:
+    def action_look(self, what: str, by: float) -> None:
+        look, history = self.embedding_look, self.history
+        if not self.showing_embeddings:
+            super().action_look(what, by)
+            return
+        if what == "move" and history is not None:
+            look.move(history, int(by))
+        elif what == "zoom":
+            look.zoom(embeddings.NEARER if by < 1 else 1 / embeddings.NEARER)
+        elif what == "whole":
             self.embedding_look = embeddings.EmbeddingLook()
-            self.show()
-        else:
-            super().action_zoom_whole()
-
-    def action_pan(self, share: float) -> None:
-        if self.showing_embeddings:
-            self._turn(1 if share > 0 else -1, 0)
-        else:
-            super().action_pan(share)
-
-    def action_tilt(self, up: int) -> None:
-        if self.showing_embeddings:
-            self._turn(0, up)
-        else:
-            super().action_tilt(up)
-
-    def _turn(self, right: int, up: int) -> None:
-        self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
+        elif what in ("pan", "tilt"):
+            right, up = (math.copysign(1, by), 0) if what == "pan" else (0, by)
+            look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
         self.show()
 
     def why_not(self, name: str) -> str:
@@ -586,7 +569,7 @@ class MonitorScreen(RunScreen):
         elif self.everything:
             self.action_settings()
         elif self.look.changed:
-            self.action_zoom_whole()
+            self.action_look("whole", 0)
         elif self.metric_words:
             self._filter_metrics("")
         elif self.grid:
