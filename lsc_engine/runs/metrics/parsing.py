@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,13 +92,43 @@ class Rows:
     def __len__(self) -> int:
         return len(self.line)
 
+    @classmethod
+    def of(
+        cls, lines: Sequence[int], steps: Sequence[int], attempts: Sequence[int], table: Sequence[Mapping[str, Any]]
+    ) -> Rows:
+        """The rows of `table`, name -> value, as columns; values that are no numbers are left out."""
+        forms: dict[tuple[str, ...], list[int]] = {}
+        for place, row in enumerate(table):
+            forms.setdefault(tuple(row), []).append(place)
+        found: dict[str, tuple[list[int], list[Any]]] = {}
+        # Rows with the same names become columns at once.
+        for names, places in forms.items():
+            for name, column in zip(names, zip(*(table[place].values() for place in places), strict=True), strict=True):
+                if name in found or len(found) < MAX_NAMES:
+                    rows, values = found.setdefault(name, ([], []))
+                    rows.extend(places)
+                    values.extend(column)
+        columns = {}
+        for name, (rows, values) in found.items():
+            if name in RESERVED or len(name) > MAX_KEY:
+                continue
+            if not set(map(type, values)) <= {float}:
+                numeric = [(row, value) for row in rows if (value := _value(table[row], name)) is not None]
+                rows, values = ([pair[at] for pair in numeric] for at in (0, 1))
+            if rows:
+                at = np.array(rows, np.int64)
+                order = np.argsort(at, kind="stable")
+                columns[name] = at[order], np.array(values, np.float64)[order]
+        return cls(*(np.array(head, np.int64) for head in (lines, steps, attempts)), columns)
+
     def column(self, name: str) -> tuple[Ints, Floats]:
         return self.columns.get(name) or (np.empty(0, np.int64), np.empty(0, np.float64))
 
     def full(self, name: str) -> Floats:
         """The values of `name` in all rows [N], NaN where it is absent."""
         values = np.full(len(self), np.nan)
-        at, values[at] = self.column(name)
+        at, found = self.column(name)
+        values[at] = found
         return values
 
     def joined(self, other: Rows) -> Rows:
@@ -117,32 +147,11 @@ def parse_block(data: bytes, first: int) -> tuple[Rows, int, int]:
 
     lines = data.split(b"\n")[:-1]
     table, numbers, garbage = list[dict[str, Any]](), list[int](), 0
-    forms: dict[tuple[str, ...], list[int]] = {}
     for number, line in enumerate(lines, first):
-        if (row := _row(line, from_json)) is None:
+        if (row := _row(line, from_json)) is not None:
+            numbers.append(number)
+            table.append(row)
+        else:
             garbage += bool(line.strip())
-            continue
-        # Lines with the same names become columns at once.
-        forms.setdefault(tuple(row), []).append(len(table))
-        numbers.append(number)
-        table.append(row)
-    found: dict[str, tuple[list[int], list[Any]]] = {}
-    for names, places in forms.items():
-        for name, column in zip(names, zip(*(table[place].values() for place in places), strict=True), strict=True):
-            if name in found or len(found) < MAX_NAMES:
-                rows, values = found.setdefault(name, ([], []))
-                rows.extend(places)
-                values.extend(column)
     steps, attempts = ([row[name] for row in table] for name in ("step", "attempt"))
-    columns = {}
-    for name, (rows, values) in found.items():
-        if name not in RESERVED and len(name) <= MAX_KEY:
-            if not set(map(type, values)) <= {float}:
-                numeric = [(row, value) for row in rows if (value := _value(table[row], name)) is not None]
-                rows, values = ([pair[at] for pair in numeric] for at in (0, 1))
-            if rows:
-                at = np.array(rows, np.int64)
-                order = np.argsort(at, kind="stable")
-                columns[name] = at[order], np.array(values, np.float64)[order]
-    heads = (np.array(column, np.int64) for column in (numbers, steps, attempts))
-    return Rows(*heads, columns), len(lines), garbage
+    return Rows.of(numbers, steps, attempts, table), len(lines), garbage

@@ -54,25 +54,20 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
 def _readable(path: Path, wal: bool) -> Iterator[str]:
     """The address of `path` under which SQLite creates no file beside it. Without a log of changes (-wal) a database
     in that mode is read as it is; one whose index of changes (-shm) is missing was copied, and is read in a copy."""
-    changes = path.with_name(f"{path.name}-wal")
+    changes, address = path.with_name(f"{path.name}-wal"), f"file:{quote(str(path.absolute()))}"
     if not wal:
-        yield _address(path, "mode=ro")
+        yield f"{address}?mode=ro"
     elif not changes.is_file() or not changes.stat().st_size:
-        yield _address(path, "immutable=1")
+        yield f"{address}?immutable=1"
     elif path.with_name(f"{path.name}-shm").exists():
-        yield _address(path, "mode=ro&readonly_shm=1")
+        yield f"{address}?mode=ro&readonly_shm=1"
     elif path.stat().st_size + changes.stat().st_size > _MOST_COPIED:
         raise UnreadableError(f"{path.name}-shm is not there; open the database once with its own tool")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "copy.db"
-            shutil.copyfile(path, copy)
-            shutil.copyfile(changes, f"{copy}-wal")
-            yield _address(copy, "mode=ro")
-
-
-def _address(path: Path, mode: str) -> str:
-    return f"file:{quote(str(path.absolute()))}?{mode}"
+            shutil.copyfile(path, f"{folder}/copy.db")
+            shutil.copyfile(changes, f"{folder}/copy.db-wal")
+            yield f"file:{quote(folder)}/copy.db?mode=ro"
 
 
 def columns(found: sqlite3.Connection, table: str) -> set[str]:
@@ -93,9 +88,12 @@ class Database(Log):
     def __init__(self, folder: Path, name: str, file: str, run: str, key: str) -> None:
         super().__init__(folder, name)
         self.file, self.run, self.key = file, run, key
+        self.path = folder / file
         self._seen = -1
         self._known: tuple[tuple[int, ...], ...] = ()
         self._waiting, self._settled = 0, False
+        # The time of the first row, in its own unit; of the newest, seconds since 1970.
+        self.began: float | None = None
         self.newest = 0.0
 
     def again(self) -> Self:
@@ -104,10 +102,6 @@ class Database(Log):
     def identifier(self, folder: str, several: bool) -> str:
         """Always with its name: other runs of the database come later."""
         return f"{folder}/{self.name}".lstrip("/")
-
-    @property
-    def path(self) -> Path:
-        return self.folder / self.file
 
     def files(self) -> list[Path]:
         return [self.path, self.path.with_name(f"{self.file}-wal")]
@@ -135,6 +129,14 @@ class Database(Log):
     @abstractmethod
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
         """Add some rows, which hold `content`; about how many bytes they take."""
+
+    def seconds(self, time: float | None, unit: float = 1) -> float | None:
+        """Seconds from the first row to `time`, which counts `unit` a second since 1970."""
+        if time is None:
+            return None
+        self.began = time if self.began is None else self.began
+        self.newest = max(self.newest, time / unit)
+        return (time - self.began) / unit
 
     def refresh(self, found: sqlite3.Connection) -> None:
         """Look at what else of the run may change; called where the database has changed."""
@@ -179,13 +181,14 @@ class Database(Log):
         self._waiting = (last - seen) * 4 * _ROW_BYTES
         return self._waiting
 
-    def sample(self, places: int, rows: NewRows) -> None:
+    def sample(self, places: int, rows: NewRows) -> int:
         """Some rows behind each of evenly spaced row numbers."""
         with database(self.path) as found:
             first, last = self._ends(found)
             for place in range(first, last, max(1, (last - first) // places)):
                 if part := self._rows(found, place - 1, place + _PLACE).fetchall():
                     self.add([row[1:] for row in part], rows)
+        return 0
 
     def _ends(self, found: sqlite3.Connection) -> tuple[int, int]:
         """The first and the last row number of the run; 0 and -1 if it has none."""
