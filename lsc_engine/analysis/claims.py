@@ -5,6 +5,7 @@ nothing; one that diverged counts against what is claimed of it; a baseline stuc
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import statistics
@@ -27,7 +28,9 @@ from lsc_engine.analysis.verdict import (
     chosen,
     faster,
     of_seeds,
+    side,
 )
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import LOWEST, Purpose, claim_purposes
 from lsc_engine.runs.read.run import Run
@@ -103,10 +106,13 @@ def judge(values: StudyValues) -> list[ClaimVerdict]:
     """Every claim of the preset; without any, that each variant is faster than the baseline; or a benchmark's bars."""
     found = [_judge(values, claim) for claim in values.judged_claims]
     found += [bounded(values, bound) for bound in values.bounds]
-    bars = ((name.removesuffix(CHECKS), row) for name, rows in values.tables if name.endswith(CHECKS) for row in rows)
     return found or [
-        ClaimVerdict(f"{row.get('what')}: {row.get('bar')}", "bar", name, "", str(row.get("verdict")))
-        for name, row in bars
+        ClaimVerdict(
+            f"{row.get('what')}: {row.get('bar')}", "bar", name.removesuffix(CHECKS), "", str(row.get("verdict"))
+        )
+        for name, rows in values.tables
+        if name.endswith(CHECKS)
+        for row in rows
     ]
 
 
@@ -123,10 +129,10 @@ def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
         verdict = replace(verdict, about=f"{metric} {least} {_amount(metric, claim.threshold)}")
     if row is None or (base is None and not alone):
         return verdict.open(f"{claim.variant if row is None else other} has no runs")
-    for side in (row, base) if base is not None else (row,):
+    for one in (row, base) if base is not None else (row,):
         # A method that never acted decides nothing.
-        if idle := [run.idle for run in side.runs if isinstance(run, RecordedRun) and run.idle]:
-            return verdict.open(f"{idle[0]} in {len(idle)} of {len(side.runs)} seeds of {side.label}")
+        if idle := [run.idle for run in one.runs if isinstance(run, RecordedRun) and run.idle]:
+            return verdict.open(f"{idle[0]} in {len(idle)} of {len(one.runs)} seeds of {one.label}")
     if base is None:
         return _threshold(values, claim, verdict)
     if row is base:
@@ -135,26 +141,22 @@ def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
         return _speed(row, base, claim, verdict)
     if base.at_trivial_loss is not None:
         return verdict.open(f"{base.label} is {base.at_trivial_loss}, and is no baseline")
-    return _compare(values, claim, row, base, verdict)
-
-
-def _compare(values: StudyValues, claim: Claim, row: Row, base: Row, verdict: ClaimVerdict) -> ClaimVerdict:
     assert values.comparison is not None
-    losses = row.group == base.group and row.group != "?"
-    words: dict[str, str] = {}
+    return _compare(values.comparison, claim, row, base, verdict)
+
+
+def _compare(comparison: Comparison, claim: Claim, row: Row, base: Row, verdict: ClaimVerdict) -> ClaimVerdict:
+    losses, no_levels = row.group == base.group != "?", f"{NOT_COMPARED}: the preset fixes no level of it"
+    words = dict.fromkeys(("accuracy", "loss"), no_levels) if claim.result == "faster" and claim.metric is None else {}
     details: list[str] = []
-    if claim.result == "faster" and claim.metric is None:
-        words = dict.fromkeys(("accuracy", "loss"), f"{NOT_COMPARED}: the preset fixes no level of it")
     if not losses and claim.metric is None:
         words["loss"] = _OTHER_LOSS
-    for aim in claim_purposes(claim, values.levels, losses=losses):
+    for aim in claim_purposes(claim, comparison.levels, losses=losses):
         if claim.result == "faster":
-            found = faster(values.comparison, row.key, base.key, aim)
-            assert found is not None
-            text, more = _faster(found)
+            text, more = _faster(faster(comparison, row.key, base.key, aim))
         else:
-            text, more = _final(values.comparison, claim, row.key, base.key, aim)
-        words["loss" if is_loss(aim.metric) else "accuracy"] = text
+            text, more = _final(comparison, claim, row.key, base.key, aim)
+        words[side(aim.metric)] = text
         details += more
     return replace(verdict, **words, details=tuple(details))
 
@@ -171,8 +173,9 @@ def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: st
     return (f"{OPEN}, so far: {text}" if undecided else text) + (f", {EDGE}" if edge else "")
 
 
-def _faster(verdict: Verdict) -> tuple[str, list[str]]:
+def _faster(verdict: Verdict | None) -> tuple[str, list[str]]:
     """`holds, 3 of 3 seeds`, or why it is open; the speed-up at the hardest levels and at common settings."""
+    assert verdict is not None
     # The last level of a metric is the hardest.
     hardest = {metric: (level, speed) for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True)}
     details = [
@@ -187,16 +190,12 @@ def _faster(verdict: Verdict) -> tuple[str, list[str]]:
         return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}", details
     if not verdict.decided:
         return f"{verdict.result}: no level was reached by either" + (" so far" if verdict.open else ""), details
-    so_far = verdict.so_far
-    if so_far == FAILS:
-        text = f"{REFUTED}{verdict.count}"
-    elif so_far == BY_RATE:
-        text = f"{BY_RATE}: ahead at the best of each, behind at {', '.join(verdict.reversed)}"
-    elif so_far == UNRESOLVED:
-        text = f"{UNRESOLVED}: equal at the resolution of the evaluations"
-        text += f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""
-    else:
-        text = f"{so_far}{verdict.count}"
+    ahead = f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""
+    text = {
+        FAILS: f"{REFUTED}{verdict.count}",
+        BY_RATE: f"{BY_RATE}: ahead at the best of each, behind at {', '.join(verdict.reversed)}",
+        UNRESOLVED: f"{UNRESOLVED}: equal at the resolution of the evaluations{ahead}",
+    }.get(verdict.so_far, f"{verdict.so_far}{verdict.count}")
     return (f"{OPEN}, so far: {text}" if verdict.open else text) + (f", {EDGE}" if verdict.edge else ""), details
 
 
@@ -234,8 +233,7 @@ def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> tuple
     ours, theirs = ({run.seed: run for run in one.runs} for one in (row, base))
     seeds = sorted({*(ours.keys() & theirs.keys()), *row.absent, *base.absent})
     pairs = [(seed, seed) for seed in seeds] or [(seed, min(theirs)) for seed in sorted(ours)]
-    differences: list[float] = []
-    agree: list[bool] = []
+    differences, agree = list[float](), list[bool]()
     for seed, other in pairs:
         a, b = ours.get(seed), theirs.get(other)
         if a is None or b is None or not {row.states.get(seed), base.states.get(other)} <= ENDED:
@@ -321,16 +319,14 @@ def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> Clai
     ended = (run for run in row.runs if row.states.get(run.seed) in ENDED)
     ends = [end for run in ended if (end := _end(run, metric, row)) is not None]
     if not ends:
-        text = f"{OPEN}: no run has ended"
-        return replace(verdict, loss=text) if is_loss(metric) else replace(verdict, accuracy=text)
+        return replace(verdict, **{side(metric): f"{OPEN}: no run has ended"})
     # No comparison with NaN, the end of a seed that diverged, is true.
     works = [end <= claim.threshold if is_loss(metric) else end >= claim.threshold for end in ends]
     agree = [one == (claim.result == "works") for one in works]
     undecided = len(row.runs) - len(ends) + len(row.absent)
     amounts = ", ".join(_amount(metric, end) for end in ends if not math.isnan(end)) or "diverged"
     text = _seeds_text(agree, undecided, edge=best is not None and bool(best.edge))
-    verdict = replace(verdict, details=(f"{metric} {amounts}",))
-    return replace(verdict, loss=text) if is_loss(metric) else replace(verdict, accuracy=text)
+    return replace(verdict, **{side(metric): text}, details=(f"{metric} {amounts}",))
 
 
 def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
@@ -369,17 +365,12 @@ def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
 
 def quantity(value: object) -> tuple[float, str] | None:
     """The number and the unit ("" for none) of a cell; None if it is no quantity."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if not isinstance(value, str):
-        return (float(value), "") if math.isfinite(value) else None
-    found = _QUANTITY.fullmatch(value.strip())
-    if found is None:
-        return None
-    try:
-        return float(found[1].replace(" ", "").replace(",", "")), found[2] or ""
-    except ValueError:
-        return None
+    if (number := number_of(value)) is not None:
+        return number, ""
+    found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    with contextlib.suppress(ValueError):
+        return (float(found[1].replace(" ", "").replace(",", "")), found[2] or "") if found else None
+    return None
 
 
 def plain(value: object) -> float | None:

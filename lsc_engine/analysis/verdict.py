@@ -91,6 +91,11 @@ class Verdict:
         return self.so_far + self.count
 
 
+def side(metric: str) -> Kind:
+    """The kind of metric that decides it."""
+    return "loss" if is_loss(metric) else "accuracy"
+
+
 def of_seeds(count: int, seeds: int) -> str:
     """`, 2 of 3 seeds`."""
     return f", {count} of {seeds} seed{'s' if seeds != 1 else ''}"
@@ -232,7 +237,7 @@ def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
 
 def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, common: bool = False) -> Verdict:
     """Whether a row reaches levels sooner than another, seed by seed; with `common`, in the seeds that both have."""
-    kind: Kind = "loss" if is_loss(purpose.metric) else "accuracy"
+    kind = side(purpose.metric)
     levels: dict[str, list[float]] = {}
     for metric, level in purpose.levels:
         levels.setdefault(metric, []).insert(0, level)

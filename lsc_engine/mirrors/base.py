@@ -32,23 +32,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Facts:
-    """The run: its id `study/variant/seed-0`, its preset as tables, when it began (Unix seconds), and a word that no
-    other run has."""
+    """The run: its id `study/variant/seed-0`, its preset as tables, when it began (Unix seconds), a word that no other
+    run has; its study without a slash, and `variant/seed-0`."""
 
     id: str
     settings: Mapping[str, Any]
     began: float
     unique: str
-
-    @property
-    def project(self) -> str:
-        """The study, without a slash."""
-        return self.id.rsplit("/", 2)[0].replace("/", "-")
-
-    @property
-    def name(self) -> str:
-        """`variant/seed-0`."""
-        return "/".join(self.id.rsplit("/", 2)[1:])
+    project: str
+    name: str
 
 
 class Mirror(ABC):

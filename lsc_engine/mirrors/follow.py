@@ -53,20 +53,12 @@ class Position:
 
     @classmethod
     def read(cls, folder: Path, tool: str) -> Position:
-        """That of a tool; a file that cannot be read is one of the beginning."""
-        try:
+        """That of a tool; what cannot be read of it is as at the beginning."""
+        kinds = {"offset": int, "step": int, "state": dict, "ended": bool, "error": str}
+        with contextlib.suppress(UnreadableError):
             raw = read_json(place_of(folder, tool) / "mirror.json")
-        except UnreadableError:
-            return cls()
-        offset, step = (value if type(value := raw.get(key)) is int and value >= 0 else 0 for key in ("offset", "step"))
-        state, error = raw.get("state"), raw.get("error")
-        return cls(
-            offset,
-            step,
-            state if isinstance(state, dict) else {},
-            raw.get("ended") is True,
-            error[:1000] if isinstance(error, str) else None,
-        )
+            return cls(**{key: raw[key] for key, kind in kinds.items() if type(raw.get(key)) is kind})
+        return cls()
 
     def write(self, folder: Path, tool: str) -> None:
         """Raises OSError."""
@@ -157,23 +149,28 @@ class Follower:
 
     def follow(self) -> None:
         """Until the run has ended and all is written, or its folder is gone."""
-        if self.position.ended and self._ended() and self.position.offset == _size(self._run.path / METRICS):
-            self._commit(self.position.offset, ended=True)
+        run, metrics = self._run, self._run.path / METRICS
+        size = metrics.stat().st_size if metrics.exists() else 0
+        if self.position.ended and has_ended(run.status()) and self.position.offset == size:
+            self._commit(size, ended=True)
             return
         self._check_room()
-        mirror: Mirror = importlib.import_module(f"lsc_engine.mirrors.tools.{self._tool}").Tool(
-            _facts(self._run), self._place, self.position.state
-        )
+        settings, created = read_toml(run.path / PRESET), number_of(read_json(run.path / SOURCE).get("created")) or 0.0
+        *study, variant, seed = run.id.split("/")
+        began, unique = round(run.status().started or created, 3), digest(f"{run.id} {created}")[:16]
+        facts = Facts(run.id, settings, began, unique, "-".join(study), f"{variant}/{seed}")
+        module = importlib.import_module(f"lsc_engine.mirrors.tools.{self._tool}")
+        mirror: Mirror = module.Tool(facts, self._place, self.position.state)
         if mirror.goes_on:
             for _ in self._lines.new(self.position.offset):
                 pass
         self._commit(self._lines.end, mirror)
-        while self._run.path.is_dir():
+        while run.path.is_dir():
             # In this order: what is logged before the end is read after it was seen.
-            ended = self._ended()
+            ended = has_ended(run.status())
             self._write_new(mirror)
             if ended:
-                status = self._run.status()
+                status = run.status()
                 mirror.end(status.shown_state, status.exit_code or 0)
                 self._commit(self._lines.end, mirror, ended=True)
                 return
@@ -219,33 +216,17 @@ class Follower:
             self._beaten = time.monotonic()
             os.utime(self._place / "mirror.json")
 
-    def _ended(self) -> bool:
-        return has_ended(self._run.status())
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size
-    return 0
-
-
-def _facts(run: Run) -> Facts:
-    settings, created = read_toml(run.path / PRESET), number_of(read_json(run.path / SOURCE).get("created")) or 0.0
-    began = run.status().started or created
-    return Facts(run.id, settings, round(began, 3), digest(f"{run.id} {created}")[:16])
-
-
-def _end_with_starter() -> None:
-    """A process whose starter is gone ends with all that it has started."""
-    # Nothing is ever written to it.
-    os.read(0, 1)
-    os.killpg(0, signal.SIGKILL)
-
 
 def main() -> None:
     """Arguments: the run folder, the tool, and the bytes to leave free; stdin is open as long as the starter lives."""
     folder, tool, *free = sys.argv[1:]
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+
+    def end_with_starter() -> None:
+        # Nothing is ever written to it: it ends with the starter, and this process then with all that it has started.
+        os.read(0, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=end_with_starter, daemon=True).start()
     try:
         Follower(open_run(folder), tool, *map(int, free)).follow()
     except OSError as error:

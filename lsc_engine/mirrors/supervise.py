@@ -92,9 +92,10 @@ class MirrorState:
 
     def __str__(self) -> str:
         lines = f"{self.behind} line{'s' * (self.behind != 1)} behind"
-        parts = [f"failed: {self.error}"] if self.error else []
-        parts += [lines] if self.behind or self.error else [f"up to step {self.step}"]
-        return f"{self.tool} " + ", ".join([*parts, *([] if self.active or not self.behind else ["not running"])])
+        failed = f"failed: {self.error}" if self.error else ""
+        place = lines if self.behind or self.error else f"up to step {self.step}"
+        idle = "not running" if self.behind and not self.active else ""
+        return f"{self.tool} {', '.join(filter(None, (failed, place, idle)))}"
 
 
 def states(folder: Path) -> list[MirrorState]:
@@ -131,20 +132,19 @@ class _Supervised:
         if not self._run.path.is_dir():
             return True
         if self._process is None:
-            if now < self._next:
+            return now >= self._next and self._start(now)
+        code = self._process.poll()
+        if code is None:
+            if (changed := self._changed()) != self._beat[0]:
+                self._beat = (changed, now)
+            if now - self._beat[1] <= self._hang:
                 return False
-            return self._start(now)
-        if (code := self._process.poll()) is None:
-            if not self._silent(now):
-                return False
-            self.end()
+        self.end()
+        if code is None:
             given_up = self._failed(f"no sign of life for {self._hang:.0f} s", now)
             return given_up or has_ended(self._run.status())
-        self.end()
-        if code == 0:
-            return True
         printed = last_line(self._place / "mirror.log") or f"exit code {code}"
-        return self._failed(f"killed by signal {-code}" if code < 0 else printed, now)
+        return code == 0 or self._failed(f"killed by signal {-code}" if code < 0 else printed, now)
 
     def _start(self, now: float) -> bool:
         try:
@@ -187,11 +187,6 @@ class _Supervised:
             return (self._place / "mirror.json").stat().st_mtime
         return 0.0
 
-    def _silent(self, now: float) -> bool:
-        if (changed := self._changed()) != self._beat[0]:
-            self._beat = (changed, now)
-        return now - self._beat[1] > self._hang
-
     def _failed(self, sentence: str, now: float) -> bool:
         """Keep what went wrong. Whether to give up: the run has ended, and nothing was written for long since."""
         position = Position.read(self._run.path, self._tool)
@@ -226,17 +221,11 @@ class _Supervised:
 
 
 def supervise(
-    run: Run,
-    tools: Sequence[str],
-    *,
-    hang: float = HANG_SECONDS,
-    last: float = LAST_SECONDS,
-    least_free: int = LEAST_FREE,
+    run: Run, tools: Sequence[str], hang: float = HANG_SECONDS, last: float = LAST_SECONDS, least_free: int = LEAST_FREE
 ) -> list[MirrorState]:
     """Write the mirrors of a run until it has ended and all is written; how far they came. A process without a sign of
     life for `hang` seconds is ended; one that fails is started again, after the end of the run for `last` seconds."""
-    left = [_Supervised(run, tool, hang, last, least_free) for tool in tools]
-    every = list(left)
+    every = left = [_Supervised(run, tool, hang, last, least_free) for tool in tools]
     try:
         while left := [one for one in left if not one.look()]:
             time.sleep(_LOOK_SECONDS)

@@ -37,14 +37,12 @@ class Tool(Mirror):
         name, began = self.run.name, round(1000 * self.run.began)
         created = self._client.create_run(self._experiment, start_time=began, run_name=name)
         number = str(created.info.run_id)
-        params = [Param(_key(key), str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in self._settings().items()]
+        settings = {**settings_of(self.run.settings), "run": self.run.id, "seed": self.run.settings.get("seed", 0)}
+        params = [Param(_key(key), str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in settings.items()]
         for at in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
             self._client.log_batch(number, params=params[at : at + MAX_PARAMS_TAGS_PER_BATCH])
         self._client.log_batch(number, tags=[RunTag(_TAG, self.run.id)])
         return number
-
-    def _settings(self) -> dict[str, Any]:
-        return {**settings_of(self.run.settings), "run": self.run.id, "seed": self.run.settings.get("seed", 0)}
 
     def write(self, rows: Sequence[Row]) -> None:
         """Each value with the time in ms."""
@@ -57,13 +55,11 @@ class Tool(Mirror):
             self._client.log_batch(self._id, metrics=found[at : at + MAX_METRICS_PER_BATCH])
 
     def go_back(self, step: int) -> int:
-        """Everything is written again."""
         self._client.delete_run(self._id)
         self._id = self._create()
         return 0
 
     def end(self, state: str, exit_code: int) -> None:
-        """Write how the run ended."""
         self._client.set_terminated(self._id, _ENDS.get(state, "FAILED"))
 
 

@@ -42,7 +42,6 @@ class Tool(Mirror):
         self._records.write(event.SerializeToString())
 
     def write(self, rows: Sequence[Row]) -> None:
-        """One event a row."""
         for row in rows:
             values = [Summary.Value(tag=name, simple_value=value) for name, value in row.metrics.items()]
             self._put(Event(wall_time=self.run.began + row.seconds, step=row.step, summary=Summary(value=values)))
@@ -55,9 +54,7 @@ class Tool(Mirror):
         return step
 
     def end(self, state: str, exit_code: int) -> None:
-        """Nothing is left to write."""
         self._file.flush()
 
     def state(self) -> dict[str, Any]:
-        """The size of the file."""
         return {"size": self._file.tell()}

@@ -25,7 +25,6 @@ class Tool(Mirror):
         self.goes_on = SQLiteStorage.get_log_count(run.project, run.name) > 0
 
     def write(self, rows: Sequence[Row]) -> None:
-        """One row each, in one transaction."""
         self._storage.bulk_log(
             self.run.project,
             self.run.name,
@@ -37,7 +36,6 @@ class Tool(Mirror):
         )
 
     def go_back(self, step: int) -> int:
-        """Everything is written again."""
         self._storage.delete_run(self.run.project, self.run.name)
         return 0
 

@@ -43,11 +43,9 @@ class Tool(Mirror):
             self._run.log({**row.values, "_timestamp": self.run.began + row.seconds}, step=row.step)
 
     def go_back(self, step: int) -> int:
-        """Everything is written again."""
         self._run.finish()
         self._begin()
         return 0
 
     def end(self, state: str, exit_code: int) -> None:
-        """Write what waits and the exit code."""
         self._run.finish(exit_code=exit_code)

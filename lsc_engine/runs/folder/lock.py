@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import duration
-from lsc_engine.common.safe_io import UnreadableError, read_bytes
+from lsc_engine.common.safe_io import UnreadableError, read_bytes, read_json
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK
 from lsc_engine.runs.folder.status import PATIENCE_IN_BEATS, Status, clock_offset, read_status, signed_at
@@ -66,7 +66,7 @@ class Holder:
 
     @property
     def name(self) -> str:
-        return _by(self.status) or "a process that gives no name"
+        return self.status.writer or "a process that gives no name"
 
     @property
     def at_work(self) -> bool:
@@ -118,10 +118,6 @@ def _holder(folder: Path, status: Status, claim: _Claim) -> Holder:
     return Holder(status.judged(lambda: clock_offset(folder.parent)), silence, free_in)
 
 
-def _by(status: Status) -> str:
-    return f"pid {status.pid} on {status.host}" if status.identity is not None else ""
-
-
 def silent_for(folder: Path, status: Status) -> float | None:
     """Seconds since the writer of the run gave any sign of life, by one clock; None if there was none."""
     return replace(status, signed=signed_at(folder)).silence(clock_offset(folder.parent))
@@ -148,23 +144,20 @@ def _patience(folder: Path, status: Status, least: float, beats: float = PATIENC
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(read_bytes(folder / LOCK, 4096))
-    except (UnreadableError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
+    with contextlib.suppress(UnreadableError):
+        return read_json(folder / LOCK, 4096)
+    return {}
 
 
 def _held_here(folder: Path, status: Status) -> bool:
     """Whether the writer named by `status` held the lock on this kernel, in the very file that lies here now."""
     record, who = _record(folder), status.identity
-    if who is None or who.boot_id != process.boot_id() or any(record.get(k) != v for k, v in asdict(who).items()):
+    if who is None or who.boot_id != process.boot_id() or not asdict(who).items() <= record.items():
         return False
-    try:
+    with contextlib.suppress(OSError):
         found = os.stat(folder / LOCK, follow_symlinks=False)
-    except OSError:
-        return False
-    return record.get("file") == [found.st_dev, found.st_ino]
+        return record.get("file") == [found.st_dev, found.st_ino]
+    return False
 
 
 class RunLock:
@@ -177,9 +170,8 @@ class RunLock:
         for one that only changes the status, and for helpers of one that is gone; `watch(seconds)` sleeps while a
         silent writer is watched (without it that one counts as alive); `over`: the writer is over unless it holds the
         lock."""
-        self._folder = folder
+        self._folder, self._mine = folder, b""
         self._descriptor: int | None = None
-        self._mine = b""
         self._locks = True
         self.earlier = ""
         until = time.monotonic() + wait
@@ -219,14 +211,14 @@ class RunLock:
         """Make sure that nobody writes the run, and put the record of this process into the lock file."""
         folder, status = self._folder, read_status(self._folder)
         claim = "over" if over else _claim(folder, status)
-        silent = claim == "silent"
-        if claim in ("lives", "beats") or (silent and watch is None):
+        silent = watch if claim == "silent" else None
+        if claim in ("lives", "beats") or (claim == "silent" and watch is None):
             raise TakenError(f"{folder}: {_holder(folder, status, claim).sentence()}")
         seen = signs(folder)
-        if silent and watch is not None:
+        if silent is not None:
             # Looks are counted, not seconds: this process may be suspended too.
             for _ in range(math.ceil(_patience(folder, status, WATCH, WATCH_IN_BEATS) / _LOOK_SECONDS)):
-                watch(_LOOK_SECONDS)
+                silent(_LOOK_SECONDS)
                 if signs(folder) != seen:
                     raise TakenError(f"{folder}: {_holder(folder, read_status(folder), 'beats').sentence()}")
         who, place = process.this_process(), os.fstat(descriptor)
@@ -238,18 +230,18 @@ class RunLock:
             os.ftruncate(descriptor, len(self._mine))
         except OSError as error:
             # A full disk must not keep a run from going on: the lock itself holds without the record.
-            if silent:
+            if silent is not None:
                 raise LscError(f"{folder}: cannot be taken over: {error.strerror}") from None
             self._mine = os.pread(descriptor, 4096, 0)
-        if silent and watch is not None:
-            watch(_AGREE_SECONDS)
+        if silent is not None:
+            silent(_AGREE_SECONDS)
             if not self._owned() or signs(folder)[1:] != seen[1:]:
                 raise TakenError(f"{folder}: another process has taken it over at the same moment")
         if status.active and who != status.identity:
             how = "gave no sign of life, also while it was watched" if silent else "is gone"
             self.earlier = (
                 f"attempt {status.attempt} ended without a record in state {status.state}: "
-                f"{_by(status) or 'its process'} {how}; "
+                f"{status.writer or 'its process'} {how}; "
                 f"its last sign of life came {duration(silent_for(folder, status), 0)} ago"
             )
 
@@ -257,7 +249,7 @@ class RunLock:
         """LostRunError if another process has taken the run over."""
         if self._descriptor is not None and not self._owned():
             now = read_status(self._folder)
-            by = (_by(now) if now.identity != process.this_process() else "") or "another one"
+            by = (now.writer if now.identity != process.this_process() else "") or "another one"
             raise LostRunError(
                 f"this process was suspended for so long that {by} has taken the run over: it ends here and writes "
                 "nothing more"
@@ -304,10 +296,5 @@ def is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def _release_in_child() -> None:
-    """A forked child (a data worker) leaves the locks to its parent alone, or they would outlive it."""
-    for lock in list(_held):
-        lock.release()
-
-
-os.register_at_fork(after_in_child=_release_in_child)
+# A forked child (a data worker) leaves the locks to its parent alone, or they would outlive it.
+os.register_at_fork(after_in_child=lambda: [lock.release() for lock in list(_held)])

@@ -92,6 +92,11 @@ class Status:
             return None
         return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)
 
+    @property
+    def writer(self) -> str:
+        """`pid 17 on gpu-a`; "" if the file does not name a process."""
+        return f"pid {self.pid} on {self.host}" if self.identity is not None else ""
+
     def alive(self) -> bool | None:
         return None if self.identity is None else process.is_alive(self.identity)
 

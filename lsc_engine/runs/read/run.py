@@ -16,8 +16,6 @@ from pathlib import Path
 from time import time as now
 from typing import Any
 
-import numpy as np
-
 from lsc_engine.common import safe_io, settings
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
@@ -34,7 +32,7 @@ from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTai
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.read.foreign.find import GROWING_SECONDS, ForeignTail, foreign_runs, runs_in
 from lsc_engine.runs.read.foreign.log import Log, changed
-from lsc_engine.runs.settings import PLACE, settings_of
+from lsc_engine.runs.settings import PLACE
 
 _MAX_CANDIDATES = 12
 Dirs = Iterable[str | Path] | None
@@ -157,18 +155,17 @@ class Run:
     def history(self, name: str) -> tuple[Ints, Floats]:
         """Steps (rising) and values of a metric; where a step repeats, the latest attempt. Both empty if unknown. Those
         of the machine are called machine/…, and are not among `metric_names`."""
-        if name.startswith(PREFIX):
-            self.machine.poll()
-            return self.machine.table.series(name)
-        self.poll()
-        return self.table.series(name)
+        tail = self.machine if name.startswith(PREFIX) else self.tail
+        tail.poll()
+        return tail.table.series(name)
 
     def axes(self, name: str) -> tuple[Ints, Floats, Floats, Floats]:
+        """Steps and values as `history`; at each the epoch and the training seconds, NaN where unknown."""
         self.poll()
         if name.startswith(PREFIX):
             at, numbers = self.history(name)
             return at, numbers, *beside(at, self.table)
-        step, (values, epoch, time) = self.table.columns(name, "epoch", "time")
+        step, (values, epoch, time) = self.table.columns(name, *_AXES)
         return step, values, epoch, time
 
     def last(self, status: Status | None = None) -> dict[str, float]:
@@ -221,20 +218,9 @@ class ForeignRun(Run):
     def config(self) -> dict[str, Any]:
         return self.tail.log.settings()
 
+    # Our files are not in its folder.
     config_problem = None
     loss_kind = ""
-
-    @property
-    def source(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def notes(self) -> list[notes.Note]:
-        return []
-
-    @property
-    def tags(self) -> list[str]:
-        return []
 
     def status(self, budget: int = MAX_METRICS) -> Status:
         """What the log records, else running while something was logged within the last ten minutes, else finished;
@@ -254,9 +240,6 @@ class ForeignRun(Run):
 
     def last(self, status: Status | None = None) -> dict[str, float]:
         return (status or self.status()).metrics
-
-    def checkpoints(self) -> list[checkpoints.Checkpoint]:
-        return []
 
 
 def loss_kind(config: dict[str, Any]) -> str:
@@ -280,27 +263,23 @@ def loss_group(config: dict[str, Any]) -> str:
 def moved_from(folder: Path, place: str | None) -> str | None:
     """Where the images of the run in `folder` are by its preset, in words, unless that is `place`."""
     with contextlib.suppress(UnreadableError):
-        found = settings_of(read_toml(folder / PRESET)).get(PLACE)
-        before = found if isinstance(found, str) else None
+        before = lookup(read_toml(folder / PRESET), PLACE)
         return (before or "the data folder") if before != place else None
     return None
 
 
 def metric_lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
     """Head and lines: run, step, epoch, time, and every metric of any of the runs; None if it was not logged."""
-    names = list(dict.fromkeys(name for run in runs for name in run.metric_names() if name not in _AXES))
+    names = list(dict.fromkeys(name for run in runs for name in run.metric_names()))
 
     def lines(run: Run) -> Iterator[list[Any]]:
-        logged = {name: run.axes(name) for name in run.metric_names() if name not in _AXES}
-        steps = np.unique(np.concatenate([axes[0] for axes in logged.values()])) if logged else np.empty(0, np.int64)
-        columns: dict[str, list[float | None]] = {name: [None] * steps.size for name in (*_AXES, *names)}
-        for name, (step, values, epoch, time) in logged.items():
-            at = np.searchsorted(steps, step).tolist()
-            for column, found in ((name, values), ("epoch", epoch), ("time", time)):
-                for row, value in zip(at, found.tolist(), strict=True):
-                    if column == name or math.isfinite(value):
-                        columns[column][row] = value
-        yield from ([run.id, *line] for line in zip(steps.tolist(), *columns.values(), strict=True))
+        table: dict[int, dict[str, float]] = {}
+        for name in run.metric_names():
+            for step, value, *axes in zip(*(array.tolist() for array in run.axes(name)), strict=True):
+                known = ((axis, at) for axis, at in zip(_AXES, axes, strict=True) if math.isfinite(at))
+                table.setdefault(step, {}).update([(name, value), *known])
+        for step in sorted(table):
+            yield [run.id, step, *(table[step].get(name) for name in (*_AXES, *names))]
 
     return ["run", "step", *_AXES, *names], chain.from_iterable(map(lines, runs))
 
@@ -367,7 +346,7 @@ def _find(ref: str | Path, dirs: Dirs) -> Run:
         if path.is_dir():
             return _at(path, text, root)[0]
     path = user_path(text)
-    if path.is_dir() and ((path / PRESET).is_file() or (path / STATUS).is_file()):
+    if (path / PRESET).is_file() or (path / STATUS).is_file():
         return _from_path(path, roots)
     runs = list_runs(roots, foreign=True)
     if path.is_dir() and not any(run.id == text for run in runs):
@@ -382,19 +361,16 @@ def _find(ref: str | Path, dirs: Dirs) -> Run:
     for matching in (by_short, by_part):
         if len({run.id for run in matching}) == 1:
             return matching[0]
-    raise UsageError(*(refused or [_not_one(text, by_part, runs, roots)]))
-
-
-def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
-    if found:
-        short, more = short_ids(runs), len(found) - _MAX_CANDIDATES
-        listed = "; ".join(f"{short[run.id]} {run.id}" for run in found[:_MAX_CANDIDATES])
-        return f"{text!r} names {len(found)} runs: {listed}" + (f"; and {more} more" if more > 0 else "")
+    if refused:
+        raise UsageError(*refused)
+    if by_part:
+        short, more = short_ids(runs), len(by_part) - _MAX_CANDIDATES
+        listed = "; ".join(f"{short[run.id]} {run.id}" for run in by_part[:_MAX_CANDIDATES])
+        more_text = f"; and {more} more" if more > 0 else ""
+        raise UsageError(f"{text!r} names {len(by_part)} runs: {listed}{more_text}")
     where = ", ".join(str(root) for root in roots)
-    if not runs:
-        return f"{text!r} names no run: there are no runs in {where}"
-    near = did_you_mean(text, [run.id for run in runs])
-    return f"{text!r} names no run in {where}" + (f": {near}" if near else "")
+    near = did_you_mean(text, [run.id for run in runs]) if runs else "there are no runs"
+    raise UsageError(f"{text!r} names no run in {where}" + (f": {near}" if near else ""))
 
 
 def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
