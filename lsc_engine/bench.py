@@ -6,6 +6,7 @@ The code of a benchmark is benchmarks/NAME.py of a source tree, `lsc_engine/benc
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -157,10 +158,11 @@ def shown(value: Any) -> str:
     return f"{value:.3g}"
 
 
-def check_name(name: str) -> None:
-    """UsageError if there is no benchmark `name`."""
-    if name not in NAMES:
-        raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
+def check_names(*names: str) -> None:
+    """UsageError if there is no benchmark of one of these names."""
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
 
 
 def run(
@@ -177,7 +179,7 @@ def run(
 
     UsageError for unknown names and arguments; LscError where the sides that are compared do not give the same.
     """
-    check_name(name)
+    check_names(name)
     # torch's profiler, which counts memory, would greet on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -188,26 +190,21 @@ def run(
             hint = did_you_mean(key, known) if known else "it takes none"
             raise UsageError(f'bench {name}: "{key}" is not an argument of it; {hint}')
     if "device" in known:
-        arguments["device"] = _current_device(device or arguments.get("device", known["device"]))
+        import torch
+
+        from lsc_engine.training.devices import pick_device
+
+        chosen = pick_device(device or arguments.get("device", known["device"]))
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+            chosen = torch.device("cuda", torch.cuda.current_device())
+        arguments["device"] = str(chosen)
     token = _on_row.set(on_row)
     try:
         result: Result = function(quick=quick, **arguments)
     finally:
         _on_row.reset(token)
     return result
-
-
-def _current_device(name: str) -> str:
-    """The available device `name`, with its index; a GPU becomes the current one of this process."""
-    import torch
-
-    from lsc_engine.training.devices import pick_device
-
-    device = pick_device(name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        device = torch.device("cuda", torch.cuda.current_device())
-    return str(device)
 
 
 def load(name: str) -> Any:
@@ -218,29 +215,30 @@ def load(name: str) -> Any:
 
 def package() -> Any:
     """The benchmarks as the package `lsc_engine.benchmarks`, wherever their files are."""
-    if PACKAGE in sys.modules:
-        return sys.modules[PACKAGE]
-    here = Path(__file__).resolve().parent
-    folders = [
-        folder for folder in (here / "benchmarks", here.parent / "benchmarks") if (folder / "__init__.py").is_file()
-    ]
-    if not folders:
-        raise LscError("bench: the benchmarks are not installed; use a source tree or the wheel")
-    start, places = folders[0] / "__init__.py", [str(folders[0])]
-    spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=places)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = module
-    spec.loader.exec_module(module)
-    return module
+    if PACKAGE not in sys.modules:
+        here = Path(__file__).resolve().parent
+        places = [
+            place for place in (here / "benchmarks", here.parent / "benchmarks") if (place / "__init__.py").is_file()
+        ]
+        if not places:
+            raise LscError("bench: the benchmarks are not installed; use a source tree or the wheel")
+        start, search = places[0] / "__init__.py", [str(places[0])]
+        spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=search)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[PACKAGE])
+    return sys.modules[PACKAGE]
 
 
 def machine(*packages: str) -> dict[str, str]:
     """What the figures were measured on: processor, cores in use, memory, GPU, versions. No names of hosts."""
-    cores = len(os.sched_getaffinity(0))
+    cores, cpu = len(os.sched_getaffinity(0)), platform.machine() or "unknown processor"
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        cpu = f"{next(line.partition(':')[2].strip() for line in lines if line.startswith('model name'))} ({cpu})"
     facts = {
-        "cpu": f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}",
+        "cpu": f"{cpu}, {cores} core{'s' if cores > 1 else ''}",
         "memory": f"{memory_total() / 2**30:.0f} GB",
         "Python": platform.python_version(),
         "lsc": __version__,
@@ -256,16 +254,6 @@ def machine(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             facts[name] = "not installed"
     return facts
-
-
-def _cpu() -> str:
-    kind = platform.machine() or "unknown processor"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return kind
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0]} ({kind})" if named else kind
 
 
 def command_line(name: str, quick: bool, device: str | None, arguments: dict[str, Any]) -> str:

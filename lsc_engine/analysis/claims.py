@@ -31,7 +31,7 @@ from lsc_engine.analysis.verdict import (
     side,
 )
 from lsc_engine.common.safe_io import number_of
-from lsc_engine.config.reporting import BenchClaim, Claim
+from lsc_engine.config.preset import BenchClaim, Claim
 from lsc_engine.config.tuning import LOWEST, Purpose, claim_purposes
 from lsc_engine.runs.read.run import Run
 

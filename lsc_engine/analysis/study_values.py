@@ -26,7 +26,7 @@ from lsc_engine.analysis.compare import Comparison, Levels, Row, TrivialBaseline
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import csv_text
-from lsc_engine.config.reporting import BenchClaim, Claim
+from lsc_engine.config.preset import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
 from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.runs.folder.status import Status

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import typer
 
 # The order of their commands in --help; other files of the folder follow.
-_FIRST = ("train", "runs", "presets", "vectors", "data", "bench", "report", "predict")
+_FIRST = ("train", "runs", "presets", "vectors", "data", "report", "predict")
 
 
 def build_app() -> typer.Typer:

@@ -113,7 +113,12 @@ def lines(found: dict[str, Any]) -> list[str]:
         (torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
         (True, f"{found['cores']} CPU cores", ""),
     ]
-    unusable = _unusable(torch, found)
+    unusable, built_for, driver = "", torch.get("built_for"), found.get("driver_cuda")
+    if not torch.get("cuda"):
+        unusable = f"this torch cannot use it (built for {f'CUDA {built_for}' if built_for else 'the CPU'})"
+        if built_for and driver and driver // 1000 < int(built_for.split(".")[0]):
+            old = f"driver {found['driver']} (CUDA {driver // 1000}.{driver % 1000 // 10}) is too old for this torch"
+            unusable = f"{old} (CUDA {built_for}): update it, or install a torch built for CUDA {driver // 1000}"
     for gpu in found["gpus"]:
         gb = [None if gpu[key] is None else gpu[key] / 2**30 for key in ("used", "memory")]
         used = "" if None in gb else f", {gb[0]:.1f} of {gb[1]:.1f} GB used"
@@ -135,26 +140,18 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [f"{marks[good]}  {what:<22} {note}".rstrip() for good, what, note in rows]
 
 
-def _unusable(torch: dict[str, Any], found: dict[str, Any]) -> str:
-    """Why this torch cannot use the GPUs; empty if it can."""
-    built_for, driver = torch.get("built_for"), found.get("driver_cuda")
-    if torch.get("cuda"):
-        return ""
-    if built_for and driver and driver // 1000 < int(built_for.split(".")[0]):
-        newest = f"{driver // 1000}.{driver % 1000 // 10}"
-        return (
-            f"driver {found['driver']} (CUDA {newest}) is too old for this torch (CUDA {built_for}): update it, or "
-            f"install a torch built for CUDA {driver // 1000}"
-        )
-    return f"this torch cannot use it (built for {f'CUDA {built_for}' if built_for else 'the CPU'})"
-
-
 def remarks(gpu: dict[str, Any], torch: dict[str, Any], missing: str | None) -> list[str]:
     """What will be slow or missing on a GPU, as sentences. `gpu` and `torch`: as the probes answer, where everything
     may be absent; `missing`: what Triton lacks on this machine."""
     found, capability = [], tuple(gpu.get("capability") or ())
     words = f"compute capability {'.'.join(map(str, capability))}"
-    if capability and torch.get("kernels") and not _has_kernels(capability, torch["kernels"]):
+    built = [
+        (kernel.startswith("compute"), kernel.partition("_")[2].rstrip("af")) for kernel in torch.get("kernels", ())
+    ]
+    versions = [(forward, (int(digits[:-1]), int(digits[-1]))) for forward, digits in built]
+    # Code for "sm_90" runs on its major alone, that for "compute_90" on later ones too.
+    fits = any(v <= capability and (forward or v[0] == capability[0]) for forward, v in versions if capability)
+    if capability and versions and not fits:
         found.append(f"{words}: this torch has no kernels for it, nothing can be trained there")
     if capability and capability < _BF16:
         found.append(f"{words}: no bf16, train.precision = auto is float32 there")
@@ -169,17 +166,6 @@ def remarks(gpu: dict[str, Any], torch: dict[str, Any], missing: str | None) -> 
     if gpu.get("processes"):
         found.append(f"processes on it: {gpu['processes']}; --gpus auto leaves it out, seconds there are not compared")
     return found
-
-
-def _has_kernels(capability: tuple[int, ...], kernels: list[str]) -> bool:
-    """Whether code for "sm_90" or "compute_90" runs there: the former on its major alone, the latter on later ones."""
-    for kernel in kernels:
-        kind, _, number = kernel.partition("_")
-        digits = number.rstrip("af")
-        built = (int(digits[:-1]), int(digits[-1]))
-        if built <= capability and (kind == "compute" or built[0] == capability[0]):
-            return True
-    return False
 
 
 def _missing_for_triton(torch: dict[str, Any]) -> str | None:
@@ -200,7 +186,10 @@ def logout() -> Logout:
     user, answers = user_name(), {"b true": True, "b false": False, "yes": True, "no": False}
     linger = answers.get(_output("loginctl", "show-user", user, "--property=Linger", "--value"))
     spared = f'"{user}"' in excluded or ('"' in only and f'"{user}"' not in only)
-    return judge_logout(answers.get(kill), linger, excluded=spared, under_user_manager=_under_user_manager())
+    managed = False
+    with contextlib.suppress(OSError):
+        managed = f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    return judge_logout(answers.get(kill), linger, excluded=spared, under_user_manager=managed)
 
 
 def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
@@ -265,12 +254,6 @@ def _disk(what: str, folder: Path | None) -> dict[str, Any]:
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     path = None if folder is None else str(folder)
     return {"what": what, "path": path, "free": free, "total": total, "writable": writable}
-
-
-def _under_user_manager() -> bool:
-    with contextlib.suppress(OSError):
-        return f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    return False
 
 
 def _output(*command: str) -> str:

@@ -7,16 +7,20 @@ import os
 import shutil
 import sys
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lsc_engine.analysis.compare import Comparison, Row, spread_text
 from lsc_engine.analysis.seed_curves import over_seeds
-from lsc_engine.analysis.verdict import verdicts
+from lsc_engine.analysis.verdict import last_value, verdicts
 from lsc_engine.charts.chart import Series, View, to_text
 from lsc_engine.cli.output import chart_mode, print_json, printable, table, wait_for_more
 from lsc_engine.common.formatting import significant
 from lsc_engine.runs.folder.status import Status
-from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.run import Run, open_run
+
+if TYPE_CHECKING:
+    from lsc_engine.studies.plan import TunePlan
 
 _OF_STATUS = (
     *("step", "total_steps", "host", "device", "owner", "started"),
@@ -77,6 +81,18 @@ def follow_lines(run: Run) -> None:
 def _state_line(run: Run, status: Status) -> dict[str, Any]:
     values = {key: getattr(status, key) for key in ("step", "total_steps", "attempt", "exit_code")}
     return {"event": "state", "id": run.id, "state": status.shown_state, **values, "message": status.news}
+
+
+def tries_document(tries: TunePlan, runs_dir: Path) -> list[dict[str, Any]]:
+    """The tries of [tune] for JSON: run, variant, values, state, and the last value for each purpose."""
+    found = []
+    for attempt in tries.runs:
+        run = open_run(attempt.id, [runs_dir])
+        purposes = tries.purposes[attempt.of]
+        results = [{"by": str(purpose), "value": last_value(run, purpose.metric)} for purpose in purposes]
+        about = {"id": run.id, "variant": attempt.of, "values": dict(attempt.values)}
+        found.append({**about, "state": run.status().shown_state, **results[0], "results": results})
+    return found
 
 
 def study_text(title: str, found: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,7 @@ class DefaultsResolver:
         self.given, self.others, self.record = given, others, record
         self.issues: list[Issue] = []
         self.warnings: list[Issue] = []
+        self.unique, self.ssl = given.data.labels == "unique", isinstance(given.target, Ssl)
         self.counts = _LOST
         # Images of the classes that are trained on: all, but for data.first_class.
         self.trained: int | None = None
@@ -68,33 +70,32 @@ class DefaultsResolver:
         self._train()
         parts["model"] = self._fixed_layers(parts["model"], parts["target"])
         parts["eval"] = self._evaluation()
-        if len(set(given.log.also or ())) < len(given.log.also or ()):
-            self.issue("log.also", "names a tool twice")
+        also = given.log.also or ()
+        self.refuse(len(set(also)) < len(also), "log.also", "names a tool twice")
         if given.optimizer.schedule == "steps" and given.optimizer.gamma is None:
             parts["optimizer"] = given.optimizer.model_copy(update={"gamma": 0.1})
-        self.settings = None if self.issues else given.model_copy(update=parts)
-        if self.settings is not None:
-            self._refer(self.settings)
-        if self.issues:
-            self.settings = None
-
-    def issue(self, key: str, message: str) -> None:
-        self.issues.append(Issue(key, message))
-
-    def warn(self, key: str, message: str) -> None:
-        self.warnings.append(Issue(key, message))
-
-    def _refer(self, settings: Settings) -> None:
-        """Issues and warnings of what is taken from other variants."""
-        for reference in references(settings):
-            if reference.variant is None or (other := self.others.get(reference.variant)) is None:
+        settings = None if self.issues else given.model_copy(update=parts)
+        for reference in references(settings) if settings is not None else ():
+            if reference.variant is None or (other := others.get(reference.variant)) is None:
                 continue
             self.issues += check_reference(reference, settings, other)
             if reference.key == "start_from" and (moved := moved_centres(settings, other)):
                 self.warn("start_from", f"the classes of {reference.ref} get other centres: {moved}")
-        if settings.data.first_class and settings.start_from is None:
+        if settings is not None and settings.data.first_class and settings.start_from is None:
             words = "without start_from no class before it is ever learnt, and evaluation sees them all"
             self.warn("data.first_class", words)
+        self.settings = None if self.issues else settings
+
+    def issue(self, key: str, message: str) -> None:
+        self.issues.append(Issue(key, message))
+
+    def refuse(self, wrong: object, key: str, message: str) -> None:
+        """An issue if something is `wrong`."""
+        if wrong:
+            self.issue(key, message)
+
+    def warn(self, key: str, message: str) -> None:
+        self.warnings.append(Issue(key, message))
 
     def path(self, key: str, text: str) -> Path | None:
         """The whole path of a file or folder that `key` names; None, with an issue, where ~ leads nowhere."""
@@ -135,29 +136,26 @@ class DefaultsResolver:
 
     def _check_data(self, data: Data, *, look: bool) -> None:
         """Issues in [data] alone; its folder is counted where `look`."""
-        chosen, name, unique = data_set(data.dataset), data.dataset, data.labels == "unique"
-        if chosen.built_in and data.path is not None:
-            self.issue("data.path", f"{name} needs no files; leave it out")
-        if chosen.needs_path and data.path is None:
-            self.issue("data.path", f"is required for {name}: a folder with one folder of images per class")
-        if chosen.facts.size is None and data.image_size is None:
-            differ = f"is required for {name}, whose images differ in size"
-            self.issue("data.image_size", f"{differ}; 32 or 224, for example")
-        if chosen.made_from_index and data.classes is None:
-            self.issue("data.classes", f"is required for {name}, which has as many images as are requested")
+        chosen, name = data_set(data.dataset), data.dataset
+        self.refuse(chosen.built_in and data.path is not None, "data.path", f"{name} needs no files; leave it out")
+        folder = f"is required for {name}: a folder with one folder of images per class"
+        self.refuse(chosen.needs_path and data.path is None, "data.path", folder)
+        size = f"is required for {name}, whose images differ in size; 32 or 224, for example"
+        self.refuse(chosen.facts.size is None and data.image_size is None, "data.image_size", size)
+        number = f"is required for {name}, which has as many images as are requested"
+        self.refuse(chosen.made_from_index and data.classes is None, "data.classes", number)
         if data.skip_bad and not chosen.image_files:
             names = ", ".join(image_file_data_sets())
             self.issue("data.skip_bad", f"belongs to data sets of image files ({names}); leave it out")
-        for key in ("label_noise", "imbalance") if unique else ():
-            if getattr(data, key) is not None:
-                one = "unique labels have one image a class, none to be wrong or fewer"
-                self.issue(f"data.{key}", f"{one}; leave it out")
+        for key in ("label_noise", "imbalance"):
+            one = "unique labels have one image a class, none to be wrong or fewer; leave it out"
+            self.refuse(self.unique and getattr(data, key) is not None, f"data.{key}", one)
         if data.imbalance is not None and (data.skip_bad or data.first_class):
             other = "skip_bad" if data.skip_bad else "first_class"
             self.issue("data.imbalance", f"cannot be counted together with data.{other}; leave one out")
         limit = chosen.available(Selection.of(data)) if look else None
         if limit is not None and data.classes is not None and data.classes > limit:
-            kind = "training images, each its own class" if unique else "classes"
+            kind = "training images, each its own class" if self.unique else "classes"
             self.issue("data.classes", f"{name} has {grouped(limit)} {kind}; {grouped(data.classes)} are requested")
 
     def _count(self, data: Data) -> int | None:
@@ -210,10 +208,10 @@ class DefaultsResolver:
         if isinstance(target, CrossEntropy):
             parts["target"] = self._class_layer(target)
             return
-        if self.given.data.augment != "none":
-            self.issue("data.augment", "ssl makes two views of each image by itself; leave it out")
-        if self.given.train.batch_size < 2:
-            self.issue("train.batch_size", "ssl tells the images of a batch apart and needs at least 2")
+        views = "ssl makes two views of each image by itself; leave it out"
+        self.refuse(self.given.data.augment != "none", "data.augment", views)
+        pairs = "ssl tells the images of a batch apart and needs at least 2"
+        self.refuse(self.given.train.batch_size < 2, "train.batch_size", pairs)
 
     def _check_target(self) -> None:
         """Issues in [target] that need no number of classes."""
@@ -227,22 +225,20 @@ class DefaultsResolver:
                 words = " or ".join(map(quoted, needs[1]))
                 self.issue(f"target.{key}", f"belongs to {needs[0]} = {words}; leave it out")
         if isinstance(target, Lsc):
-            if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
-                self.issue("target.weights", "two numbers from 0 are needed, one of them above 0")
-            if target.reassign and target.order != INIT_ORDER:
-                self.issue("target.reassign", f'needs target.order = "{INIT_ORDER}"')
-            if target.within_weight is not None and target.within is None:
-                self.issue("target.within_weight", 'needs target.within = "kld" or "gaussian"')
+            wrong = target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0)
+            self.refuse(wrong, "target.weights", "two numbers from 0 are needed, one of them above 0")
+            moved = target.reassign and target.order != INIT_ORDER
+            self.refuse(moved, "target.reassign", f'needs target.order = "{INIT_ORDER}"')
+            alone = target.within_weight is not None and target.within is None
+            self.refuse(alone, "target.within_weight", 'needs target.within = "kld" or "gaussian"')
         elif isinstance(target, CrossEntropy):
             for key in ("teacher_weight", "temperature") if target.teacher is None else ():
-                if getattr(target, key) is not None:
-                    self.issue(f"target.{key}", 'needs target.teacher, like "@ce"')
+                self.refuse(getattr(target, key) is not None, f"target.{key}", 'needs target.teacher, like "@ce"')
             for key in ("system", "loss", "share", "center_weight") if target.teacher is not None else ():
-                if getattr(target, key) not in (None, "softmax"):
-                    self.issue(f"target.{key}", "does not go with target.teacher; leave one of them out")
-            if target.system and target.loss == "softmax":
-                with_system = f"with {target.system} take normalized"
-                self.issue("target.loss", f"softmax needs a learnt class layer; {with_system}")
+                either = "does not go with target.teacher; leave one of them out"
+                self.refuse(getattr(target, key) not in (None, "softmax"), f"target.{key}", either)
+            learnt = f"softmax needs a learnt class layer; with {target.system} take normalized"
+            self.refuse(target.system and target.loss == "softmax", "target.loss", learnt)
 
     def _class_layer(self, target: CrossEntropy) -> CrossEntropy:
         changes: dict[str, Any] = {}
@@ -261,11 +257,10 @@ class DefaultsResolver:
             system = narrow.removeprefix("min:")
             if system.startswith(TABLES):
                 self.issue(key, f"{quoted(system)} has no smallest n; name a family, like min:V21")
-            elif self.counts.classes is not None:
-                least = self._least(key, system, self.counts.classes)
-                changes["bottleneck"] = narrow if least is None else least
-                if least is not None and least > DIM_MAX:
-                    self.issue(key, f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most")
+            elif self.counts.classes is not None and (least := self._least(key, system)) is not None:
+                changes["bottleneck"] = least
+                most = f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most"
+                self.refuse(least > DIM_MAX, key, most)
         return target.model_copy(update=changes)
 
     def _dim(self, model: Model, system: str) -> int | str | None:
@@ -279,10 +274,9 @@ class DefaultsResolver:
                 fault = too_few(system, model.dim, classes)
             except UsageError as error:
                 fault = str(error)
-            if fault:
-                self.issue("model.dim", fault)
+            self.refuse(fault, "model.dim", fault or "")
             return model.dim
-        least = self._least("model.dim", system, classes)
+        least = self._least("model.dim", system)
         if least is None:
             return model.dim
         if least > DIM_MAX:
@@ -292,10 +286,10 @@ class DefaultsResolver:
             self.issue("model.dim", f"{needs}, at most {grouped(DIM_MAX)} goes; {does}")
         return least
 
-    def _least(self, key: str, system: str, classes: int) -> int | None:
-        """n_min; None, with an issue, where no n holds the classes."""
+    def _least(self, key: str, system: str) -> int | None:
+        """n_min for the known number of classes; None, with an issue, where no n holds them."""
         try:
-            return n_min(system, classes)
+            return n_min(system, self.counts.classes or 0)
         except UsageError as error:
             self.issue(key, str(error))
             return None
@@ -310,34 +304,33 @@ class DefaultsResolver:
             try:
                 rows, columns = table_shape(path)
             except ValueError as error:
-                if not (self.record and isinstance(model.dim, int)):
-                    self.issue("target.system", str(error))
+                self.refuse(not (self.record and isinstance(model.dim, int)), "target.system", str(error))
                 return model.dim
         elif ref.startswith("@"):
             other = self.others.get(ref[1:])
             if other is None:
                 return model.dim
             rows, columns = other.data.classes, other.model.dim
-        if rows is not None and classes is not None and rows < classes:
-            self.issue("target.system", f"{system} has {grouped(rows)} rows, {grouped(classes)} classes need one each")
+        few = rows is not None and classes is not None and rows < classes
+        one_each = f"{system} has {grouped(rows)} rows, {grouped(classes)} classes need one each"
+        self.refuse(few, "target.system", one_each)
         if isinstance(columns, int):
-            if isinstance(model.dim, int) and model.dim != columns:
-                self.issue("model.dim", f"{system} has n = {columns}, not {model.dim}; leave it out, or give {columns}")
+            differs = f"{system} has n = {columns}, not {model.dim}; leave it out, or give {columns}"
+            self.refuse(isinstance(model.dim, int) and model.dim != columns, "model.dim", differs)
             return columns
-        if not isinstance(model.dim, int):
-            self.issue("model.dim", f"give the width of the embeddings of {quoted(ref)} as a number")
+        unknown = f"give the width of the embeddings of {quoted(ref)} as a number"
+        self.refuse(not isinstance(model.dim, int), "model.dim", unknown)
         return model.dim
 
     def _lsc(self, target: Lsc, dim: int | str | None) -> Lsc:
         kind, _, ref = target.system.partition(":")
         changes: dict[str, Any] = {}
         if target.loss == "softmax" and isinstance(dim, int) and self.counts.classes is not None:
-            try:
+            # Of an impossible n there is an issue already.
+            with contextlib.suppress(UsageError):
                 fault = facts(target.system, dim, self.counts.classes).partition_fault
-            except UsageError:  # of an impossible n there is a sentence already
-                fault = None
-            if fault:
-                self.issue("target.loss", f"softmax: {fault}; take batch-softmax, or a system like V21")
+                take = f"softmax: {fault}; take batch-softmax, or a system like V21"
+                self.refuse(fault, "target.loss", take)
         if target.within is not None and target.within_weight is None:
             changes["within_weight"] = WITHIN_WEIGHT
         if kind == "file":
@@ -367,25 +360,22 @@ class DefaultsResolver:
 
     def _fixed_layers(self, model: Model, target: Lsc | CrossEntropy | Ssl) -> Model:
         """The model with its fixed layers filled in and checked."""
-        backbone, unique = backbone_of(model), self.given.data.labels == "unique"
+        backbone, adaptive = backbone_of(model), model.etf_layers == "adaptive"
         # timm models take any argument.
         if "class_layer" in getattr(type(backbone), "model_fields", ()) and backbone.class_layer:
             self._check_class_layer(model, target, backbone.own_dim(model.width))
         if model.etf_layers is not None:
             self._check_layers(model, target, backbone)
-        if model.etf_layers == "adaptive" and (unique or isinstance(target, Ssl)):
-            without = "unique labels have one image a class" if unique else "ssl learns no classes"
+        if adaptive and (self.unique or self.ssl):
+            without = "unique labels have one image a class" if self.unique else "ssl learns no classes"
             other = "fix layers from the start, or take another method"
             self.issue("model.etf_layers", f'"adaptive" goes by class centres, and {without}; {other}')
-        changes: dict[str, Any] = {"etf_frame": None} | dict.fromkeys(ADAPTIVE)
-        if model.etf_layers is not None:
-            changes["etf_frame"] = model.etf_frame or "canonical"
-        elif model.etf_frame is not None:
+        changes: dict[str, Any] = {"etf_frame": None if model.etf_layers is None else model.etf_frame or "canonical"}
+        if model.etf_layers is None and model.etf_frame is not None:
             self.warn("model.etf_frame", "has no effect without model.etf_layers")
         for key, default in ADAPTIVE.items():
-            if model.etf_layers == "adaptive":
-                changes[key] = getattr(model, key) or default
-            elif getattr(model, key) is not None:
+            changes[key] = (getattr(model, key) or default) if adaptive else None
+            if not adaptive and getattr(model, key) is not None:
                 self.warn(f"model.{key}", 'has no effect without model.etf_layers = "adaptive"')
         return model.model_copy(update=changes)
 
@@ -400,8 +390,8 @@ class DefaultsResolver:
         elif model.args.get("layers", 5) == 1:
             self.issue(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
         elif model.dim not in (None, width):
-            sentence = f"the embedding is then the last hidden layer's {width}, not {model.dim}"
-            self.issue("model.dim", f"{sentence}; leave it out")
+            hidden = f"the embedding is then the last hidden layer's {width}, not {model.dim}; leave it out"
+            self.issue("model.dim", hidden)
 
     def _check_layers(self, model: Model, target: Lsc | CrossEntropy | Ssl, backbone: Any) -> None:
         """Issues in the fixed layers with the backbone, the head and the number of classes."""
@@ -415,9 +405,8 @@ class DefaultsResolver:
         width = bottleneck if isinstance(bottleneck, int) else model.dim
         output = layers == "adaptive" or count - 1 in fixed_layers(layers, count)
         if layers == "feed-forward":
-            if backbone.linear_layers:
-                sentence = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
-                self.issue(key, sentence)
+            none = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
+            self.refuse(backbone.linear_layers, key, none)
         elif layers == "adaptive" and not backbone.linear_layers:
             self.issue(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
         elif first and not backbone.all_linear:
@@ -437,82 +426,79 @@ class DefaultsResolver:
 
     def _train(self) -> None:
         """Issues in [optimizer] and [train], with the number of images that are trained on."""
-        optimizer, train, target = self.given.optimizer, self.given.train, self.given.target
-        self._residual()
+        optimizer, train, model = self.given.optimizer, self.given.train, self.given.model
+        transformer = model.name.startswith("timm:") or getattr(MODELS.built_in.get(model.name), "transformer", False)
+        if train.residual is not None and train.precision == "float32":
+            self.issue("train.residual", 'bf16 needs train.precision = "bf16", or "auto" on a GPU; leave it out')
+        elif train.residual is not None and not transformer:
+            only = f"belongs to vision transformers, and model.name is {quoted(model.name)}"
+            self.issue("train.residual", f"{only}; leave it out, or take vit-s")
         before = len(self.issues)
         if optimizer.schedule != "steps":
             for key in ("milestones", "gamma"):
-                if getattr(optimizer, key) is not None:
-                    sentence = f'belongs to schedule "steps", and it is "{optimizer.schedule}"'
-                    self.issue(f"optimizer.{key}", sentence)
+                other = f'belongs to schedule "steps", and it is "{optimizer.schedule}"'
+                self.refuse(getattr(optimizer, key) is not None, f"optimizer.{key}", other)
         elif not optimizer.milestones:
-            sentence = 'is required for schedule "steps", like ["100 epochs", "150 epochs"]'
-            self.issue("optimizer.milestones", sentence)
-        sound = len(self.issues) == before
-        parts, batch = train.parts or 1, train.batch_size
-        if batch % parts:
-            near = min((p for p in range(1, min(batch, 4096) + 1) if batch % p == 0), key=lambda p: abs(p - parts))
-            self.issue("train.parts", f"{parts} does not divide train.batch_size = {batch}; {near} does")
-        name = target.loss if isinstance(target, Lsc) else target.method
-        if parts > 1:
-            leave = "leave it out, or set 1"
-            if name == "ssl" or (name in LOSSES.built_in and not LOSSES.built_in[name].by_image):
-                self.issue("train.parts", f"{name} compares the images of a batch with each other; {leave}")
-            for key in ("system", "share", "center_weight") if isinstance(target, CrossEntropy) else ():
-                if getattr(target, key) is not None:
-                    self.issue("train.parts", f"target.{key} follows whole batches; leave train.parts out, or set 1")
-            if train.compile == "graphs":
-                whole = '"graphs" replays whole batches, and train.parts is above 1'
-                self.issue("train.compile", f'{whole}; take "on" or "auto"')
+            example = 'is required for schedule "steps", like ["100 epochs", "150 epochs"]'
+            self.issue("optimizer.milestones", example)
+        sound, batch = len(self.issues) == before, train.batch_size
+        self._check_parts(train.parts or 1, batch)
         if self.trained is None:
             return
         if batch > self.trained:
-            sentence = f"{grouped(batch)} is more than the {grouped(self.trained)} training images"
-            self.issue("train.batch_size", f"{sentence}; take at most that many")
+            more = f"{grouped(batch)} is more than the {grouped(self.trained)} training images"
+            self.issue("train.batch_size", f"{more}; take at most that many")
         elif sound:
-            self._moments(self.trained // batch)
+            self._check_moments(self.trained // batch)
 
-    def _residual(self) -> None:
-        train, name = self.given.train, self.given.model.name
-        model = MODELS.built_in.get(name)
-        if train.residual is not None and train.precision == "float32":
-            self.issue("train.residual", 'bf16 needs train.precision = "bf16", or "auto" on a GPU; leave it out')
-        elif train.residual is not None and not (name.startswith("timm:") or (model and model.transformer)):
-            sentence = f"belongs to vision transformers, and model.name is {quoted(name)}"
-            self.issue("train.residual", f"{sentence}; leave it out, or take vit-s")
+    def _check_parts(self, parts: int, batch: int) -> None:
+        """Issues in train.parts: a batch is divided evenly, and nothing looks at whole batches."""
+        train, target = self.given.train, self.given.target
+        if batch % parts:
+            near = min((p for p in range(1, min(batch, 4096) + 1) if batch % p == 0), key=lambda p: abs(p - parts))
+            self.issue("train.parts", f"{parts} does not divide train.batch_size = {batch}; {near} does")
+        if parts == 1:
+            return
+        name = target.loss if isinstance(target, Lsc) else target.method
+        whole = self.ssl or (name in LOSSES.built_in and not LOSSES.built_in[name].by_image)
+        among = f"{name} compares the images of a batch with each other; leave it out, or set 1"
+        self.refuse(whole, "train.parts", among)
+        for key in ("system", "share", "center_weight") if isinstance(target, CrossEntropy) else ():
+            follows = f"target.{key} follows whole batches; leave train.parts out, or set 1"
+            self.refuse(getattr(target, key) is not None, "train.parts", follows)
+        replays = '"graphs" replays whole batches, and train.parts is above 1; take "on" or "auto"'
+        self.refuse(train.compile == "graphs", "train.compile", replays)
 
-    def _moments(self, epoch: int) -> None:
+    def _check_moments(self, epoch: int) -> None:
+        """Issues in what happens at a step before the end, with `epoch` steps an epoch."""
         optimizer, train, target = self.given.optimizer, self.given.train, self.given.target
 
         def steps(text: str) -> int:
             return Duration.parse(text).steps(epoch, train.batch_size)
 
-        total, late = steps(train.duration), f"not before the end of the training, {train.duration}"
+        total, late = steps(train.duration), f"the last is not before the end of the training, {train.duration}"
         again = [steps(text) for text in (isinstance(target, Lsc) and target.reassign) or ()]
-        if again and max(again) >= total:
-            self.issue("target.reassign", f"the last is {late}")
-        if steps(optimizer.warmup) >= total:
-            self.issue("optimizer.warmup", f"{optimizer.warmup} is not shorter than the training, {train.duration}")
+        self.refuse(again and max(again) >= total, "target.reassign", late)
+        long = f"{optimizer.warmup} is not shorter than the training, {train.duration}"
+        self.refuse(steps(optimizer.warmup) >= total, "optimizer.warmup", long)
         points = [steps(text) for text in optimizer.milestones or ()]
-        if points != sorted(set(points)):
-            self.issue("optimizer.milestones", "each must come after the one before")
-        if points and points[-1] >= total:
-            self.issue("optimizer.milestones", f"the last is {late}")
+        self.refuse(points != sorted(set(points)), "optimizer.milestones", "each must come after the one before")
+        self.refuse(points and points[-1] >= total, "optimizer.milestones", late)
 
     def _evaluation(self) -> Eval:
-        evaluation, data, ssl = self.given.eval, self.given.data, isinstance(self.given.target, Ssl)
-        adaptive, unique = self.given.model.etf_layers == "adaptive", data.labels == "unique"
-        if evaluation.shift is not None and unique:
-            self.issue("eval.shift", "unique labels have no validation images to change")
-        if evaluation.ncc and unique:
-            self.issue("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
-        self._check_other_data()
-        if evaluation.ncc and ssl:
-            self.issue("eval.ncc", "ssl has no classes whose centres it could learn; leave it out")
-        if adaptive and evaluation.ncc is False:
-            self.issue("eval.ncc", 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"')
-        if ssl and "ece" in (evaluation.also or ()):
-            self.issue("eval.also", "ece is the error of probabilities, and ssl gives none; leave it out")
+        evaluation, unique = self.given.eval, self.unique
+        adaptive, also = self.given.model.etf_layers == "adaptive", evaluation.also or ()
+        shift = "unique labels have no validation images to change"
+        self.refuse(evaluation.shift is not None and unique, "eval.shift", shift)
+        centre = "unique labels have one image a class, which is its own centre; leave it out"
+        self.refuse(evaluation.ncc and unique, "eval.ncc", centre)
+        self._check_other_data(also)
+        learnt = "ssl has no classes whose centres it could learn; leave it out"
+        self.refuse(evaluation.ncc and self.ssl, "eval.ncc", learnt)
+        follows = 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"'
+        self.refuse(adaptive and evaluation.ncc is False, "eval.ncc", follows)
+        ece = "ece is the error of probabilities, and ssl gives none; leave it out"
+        self.refuse(self.ssl and "ece" in also, "eval.also", ece)
         changes: dict[str, Any] = {"ncc": True if adaptive else evaluation.ncc or None, "also": evaluation.also or None}
         images, wanted = self.counts.images, evaluation.images
         if images is not None:
@@ -521,34 +507,31 @@ class DefaultsResolver:
             changes["images"] = min(EVAL_IMAGES if wanted is None else wanted, images)
         return evaluation.model_copy(update=changes)
 
-    def _check_other_data(self) -> None:
+    def _check_other_data(self, also: tuple[str, ...]) -> None:
         """Issues in the other data sets that [eval] names, and in what is measured at the end."""
-        evaluation, data = self.given.eval, self.given.data
-        also, ood, other = evaluation.also or (), evaluation.ood, evaluation.dataset
-        own, unique = facts_of(data.dataset), data.labels == "unique"
-        if also and unique:
-            instead = "take lsc-engine evaluate RUN --on DATASET"
-            self.issue("eval.also", f"unique labels have no validation images; {instead}")
-        if len(set(also)) < len(also):
-            self.issue("eval.also", "names a metric twice")
-        if ("ood" in also) != (ood is not None):
-            needed = "is required for ood: a data set of other classes" if ood is None else 'needs "ood" in eval.also'
-            self.issue("eval.ood", needed)
+        data, ood, other = self.given.data, self.given.eval.ood, self.given.eval.dataset
+        own = facts_of(data.dataset)
+        none = "unique labels have no validation images"
+        self.refuse(also and self.unique, "eval.also", f"{none}; take lsc-engine evaluate RUN --on DATASET")
+        self.refuse(len(set(also)) < len(also), "eval.also", "names a metric twice")
+        needed = "is required for ood: a data set of other classes" if ood is None else 'needs "ood" in eval.also'
+        self.refuse(("ood" in also) != (ood is not None), "eval.ood", needed)
         if ood is not None:
+            theirs = facts_of(ood)
             if ood in (data.dataset, other):
                 self.issue("eval.ood", f"{ood} has the classes of the run; take a data set of other classes")
-            elif (theirs := facts_of(ood)).size is None:
+            elif theirs.size is None:
                 self.issue("eval.ood", f"{ood} has no size of its own; take lsc-engine evaluate RUN --on {ood}")
             elif theirs.channels != own.channels:
                 fitting = [name for name, each in built_in_data_sets().items() if each.facts.channels == own.channels]
                 allowed = ", ".join(name for name in fitting if name != data.dataset)
-                sentence = f"{ood} has {theirs.channels} channel(s), {data.dataset} {own.channels}"
-                self.issue("eval.ood", f"{sentence}. Allowed: {allowed}")
+                differ = f"{ood} has {theirs.channels} channel(s), {data.dataset} {own.channels}"
+                self.issue("eval.ood", f"{differ}. Allowed: {allowed}")
         if other is None:
             return
         theirs, key = facts_of(other), "eval.dataset"
-        if unique:
-            self.issue(key, "unique labels have no validation images: no other image is of such a class")
+        if self.unique:
+            self.issue(key, f"{none}: no other image is of such a class")
         elif data_set(other).other_classes:
             self.issue(key, f"{other} cannot be validated on; take one of the named data sets")
         elif theirs.channels != own.channels:

@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 from typing import Any
 
@@ -21,11 +21,10 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import DefaultsResolver
-from lsc_engine.config.preset import TOP_KEYS, Preset, Variant, read_header
+from lsc_engine.config.preset import TOP_KEYS, Preset, PresetFile, Variant, name_issues, read_header
 from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.reporting import name_issues
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, Tune, meta_of, settings_fields
-from lsc_engine.config.tuning import Purpose, tune_purposes
+from lsc_engine.config.tuning import tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 
 VARIANT_KEYS = ("name", "label", "needs", "start_from", *SECTIONS)
@@ -45,48 +44,25 @@ class VariantDraft:
     settings: Settings | None = None
 
 
-@dataclass(frozen=True)
-class Tries:
-    """What [tune] tries: variants, by the name of each the variant it is a try of and the values it tries, the variant
-    they are compared with, and what the settings of each variant are chosen for."""
-
-    variants: tuple[Variant, ...]
-    origin: Mapping[str, tuple[str, Table]]
-    baseline: str | None
-    purposes: Mapping[str, tuple[Purpose, ...]]
-
-
-@dataclass(frozen=True)
-class LoadedPreset:
-    """A preset (None where there are mistakes), its tries, its mistakes and its warnings."""
-
-    preset: Preset | None
-    tries: Tries | None
-    issues: tuple[ValidationIssue, ...]
-    warnings: tuple[ValidationIssue, ...]
-
-
 def build(
-    raw: Table,
+    file: PresetFile,
     *,
-    file: str,
-    name: str,
-    text: str = "",
     only: Collection[str] | None = None,
     record: bool = False,
     extra: Mapping[str, Sequence[Table]] | None = None,
-) -> LoadedPreset:
-    """Check and resolve the tables of one preset file, all variants and tries included.
+) -> tuple[Preset | None, tuple[ValidationIssue, ...], tuple[ValidationIssue, ...]]:
+    """A preset with all variants and tries resolved (None where there are mistakes), its mistakes and its warnings.
 
     `only` names the variants that will run, what they need included: mistakes of others do not count, and a variant
     that has any is not in the preset. Of the `record` of a run its data are not looked for: they may have changed, or
     be gone. `extra`: variant -> points that the grid of [tune] grew to.
     """
+    raw = file.raw
     issues = unprintable(raw)
     issues += [ValidationIssue(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in (*TOP_KEYS, *VARIANT_KEYS)]
     misplaced = [key for key in raw if key in VARIANT_KEYS and key not in TOP_KEYS]
     issues += [ValidationIssue(key, "belongs into a [[variants]] table") for key in misplaced]
-    header, found = read_header(raw, file=file, name=name, text=text)
+    header, found = read_header(file)
     base = sections_of(raw)
     issues += [not_a_table(name, raw[name]) for name in SECTIONS if name in raw and name not in base]
     issues += validate_settings(switched_off(base), complete=False)[1] + found
@@ -102,15 +78,13 @@ def build(
     if training and baseline is not None and header.record is None and baseline not in names:
         sentence = f"no variant {quoted(baseline)}; {did_you_mean(baseline, names)}"
         issues.append(ValidationIssue("compare.baseline", sentence))
-    if issues:
-        return LoadedPreset(None, None, tuple(dict.fromkeys(issues)), warnings)
-    variants = _variants_of(drafts) if training else ()
-    preset = replace(header, variants=variants, warnings=tuple(warning.sentence(file) for warning in warnings))
-    if preset.tune is None or not training:
-        return LoadedPreset(preset, None, (), warnings)
-    tries, found = _tries(raw, preset, preset.tune, only, extra or {})
-    issues = [ValidationIssue(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
-    return LoadedPreset(None if issues else preset, tries, tuple(dict.fromkeys(issues)), warnings)
+    preset = replace(header, warnings=tuple(warning.sentence(header.path) for warning in warnings))
+    if training and not issues:
+        preset = replace(preset, variants=_variants_of(drafts))
+        if preset.tune is not None:
+            preset, found = _with_tries(raw, preset, preset.tune, only, extra or {})
+            issues = [ValidationIssue(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
+    return None if issues else preset, tuple(dict.fromkeys(issues)), warnings
 
 
 def sections_of(raw: Table) -> Table:
@@ -172,10 +146,14 @@ def _name_part(value: Any) -> str:
 
 def unflatten(flat: Mapping[str, Any]) -> Table:
     """Dotted key -> value as nested tables."""
-    table: Table = {}
-    for key, value in flat.items():
-        table = merge(table, nested(key, value))
-    return table
+    return reduce(merge, (nested(key, value) for key, value in flat.items()), {})
+
+
+def at_point(variant: Table, suffix: str, values: Mapping[str, Any]) -> Table:
+    """A variant with further values (dotted key -> value), its name and label extended by `suffix`."""
+    name = str(variant.get("name", ""))
+    label = str(variant.get("label", name)) + suffix.replace("+", " ")
+    return with_settings(variant, unflatten(values)) | {"name": f"{name}{suffix}", "label": label}
 
 
 def sweep(raw: Table, axes: Mapping[str, Sequence[Any]]) -> tuple[Table, dict[str, tuple[str, Table]]]:
@@ -189,13 +167,9 @@ def sweep(raw: Table, axes: Mapping[str, Sequence[Any]]) -> tuple[Table, dict[st
     origin: dict[str, tuple[str, Table]] = {}
     points = combinations(axes)
     for suffix, values in points:
-        table, rename = unflatten(values), "{}" + suffix
         for variant in raw_variants(raw):
-            old = str(variant.get("name", ""))
-            label = str(variant.get("label", old)) + suffix.replace("+", " ")
-            new = _renamed(with_settings(variant, table), rename.format) | {"name": f"{old}{suffix}", "label": label}
-            variants.append(new)
-            origin[new["name"]] = (old, values)
+            variants.append(_renamed(at_point(variant, suffix, values), ("{}" + suffix).format))
+            origin[variants[-1]["name"]] = (str(variant.get("name", "")), values)
     result = {key: value for key, value in raw.items() if key not in ("paper", "claims")} | {"variants": variants}
     baseline = lookup(raw, "compare.baseline")
     if isinstance(baseline, str) and points:
@@ -335,11 +309,11 @@ def _variants_of(drafts: list[VariantDraft]) -> tuple[Variant, ...]:
     return tuple(Variant(d.name, d.label, d.needs, d.settings) for d in _ordered(drafts)[0] if d.settings is not None)
 
 
-def _tries(
+def _with_tries(
     raw: Table, preset: Preset, tune: Tune, only: Collection[str] | None, extra: Mapping[str, Sequence[Table]]
-) -> tuple[Tries | None, list[ValidationIssue]]:
-    """The tries of [tune]: every variant at every point, for the tries' duration and seed; the points that the grid of
-    a variant grew to (`extra`) beside those of the preset.
+) -> tuple[Preset, list[ValidationIssue]]:
+    """The preset with the tries of [tune]: every variant at every point, for the tries' duration and seed; the points
+    that the grid of a variant grew to (`extra`) beside those of the preset.
 
     What a try needs is the same for all rates: of each variant that it builds on the try with the preset's own value,
     or the middle one of the grid. Otherwise a rate at which that one learns nothing would look best here. Values of
@@ -355,7 +329,7 @@ def _tries(
     try:
         tables, origin = sweep(materialise(raw), axes)
     except UsageError as error:
-        return None, [ValidationIssue("tune", sentence) for sentence in error.faults]
+        return preset, [ValidationIssue("tune", sentence) for sentence in error.faults]
     names = {(old, repr(values)): new for new, (old, values) in origin.items()}
     settings = {one.name: one.settings.model_dump() for one in preset.variants}
     purposes = tune_purposes(preset)
@@ -388,9 +362,9 @@ def _tries(
     ]
     needed = with_needs(tables, wanted)
     drafts, _, issues = _resolved(tables, [], needed, training=True)
-    issues = [f for f in issues if f.variant is None or f.variant in needed]
-    variants = tuple(variant for variant in _variants_of(drafts) if variant.name in needed)
-    return Tries(variants, origin, lookup(tables, "compare.baseline"), purposes), issues
+    tries = (replace(one, origin=origin[one.name]) for one in _variants_of(drafts) if one.name in needed)
+    preset = replace(preset, tries=tuple(tries), tries_baseline=lookup(tables, "compare.baseline"))
+    return preset, [f for f in issues if f.variant is None or f.variant in needed]
 
 
 def unprintable(value: Any, key: str = "") -> list[ValidationIssue]:

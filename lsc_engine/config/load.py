@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,8 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.safe_io import parse_toml, read_preset_toml
 from lsc_engine.common.settings import Table, lookup
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.config.expand import LoadedPreset, build
-from lsc_engine.config.preset import Preset
+from lsc_engine.config.expand import build
+from lsc_engine.config.preset import Preset, PresetFile
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.validation_errors import PresetError, ValidationIssue
 
@@ -55,33 +54,16 @@ class PresetInfo(PresetPath):
     raw: Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PresetFile:
-    """A preset file as read: where it is, the study name it stands for, its text and tables."""
-
-    path: Path
-    name: str
-    text: str
-    raw: Table
-
-    def build(
-        self, raw: Table, only: Collection[str] | None = None, extra: Mapping[str, Sequence[Table]] | None = None
-    ) -> LoadedPreset:
-        """The preset that these tables, made from those of the file, are; see `expand.build`."""
-        return build(raw, file=str(self.path), name=self.name, text=self.text, only=only, extra=extra)
-
-
 def load_preset(ref: str | Path) -> Preset:
     """A preset by file or by shipped name, checked. UsageError with all mistakes in the whole file at once."""
-    file = read_preset(ref)
-    return checked(file.build(file.raw), file.path)
+    return _checked(read_preset(ref))
 
 
-def checked(loaded: LoadedPreset, path: Path) -> Preset:
-    """The preset. PresetError with all of its mistakes."""
-    if loaded.preset is None:
-        raise PresetError(str(path), loaded.issues)
-    return loaded.preset
+def _checked(file: PresetFile, *, record: bool = False) -> Preset:
+    preset, issues, _ = build(file, record=record)
+    if preset is None:
+        raise PresetError(str(file.path), issues)
+    return preset
 
 
 def check_text(
@@ -92,8 +74,7 @@ def check_text(
         raw = parse_toml(text)
     except ValueError as error:
         return None, (ValidationIssue("", str(error)),), ()
-    loaded = build(raw, file=f"{name}.toml", name=name, text=text)
-    return loaded.preset, loaded.issues, loaded.warnings
+    return build(PresetFile(Path(f"{name}.toml"), name, text, raw))
 
 
 def read_preset(ref: str | Path) -> PresetFile:
@@ -148,16 +129,16 @@ def shipped_presets() -> tuple[PresetInfo, ...]:
     return tuple(_info(preset, times.get(preset.name)) for preset in shipped_paths())
 
 
-def shipped_paths() -> Iterator[PresetPath]:
-    """Where the presets lie that come with the package."""
-    return iter(()) if (folder := shipped_folder()) is None else _paths(folder, own=False)
+def shipped_paths() -> list[PresetPath]:
+    """Where the presets are that come with the package."""
+    return [] if (folder := shipped_folder()) is None else _paths(folder, own=False)
 
 
-def own_paths() -> Iterator[PresetPath]:
-    """Where one's own presets lie."""
+def own_paths() -> list[PresetPath]:
+    """Where one's own presets are."""
     folder, shipped = own_folder(), shipped_folder()
     same = shipped is not None and folder.is_dir() and folder.resolve() == shipped.resolve()
-    return iter(()) if same else _paths(folder, own=True)
+    return [] if same else _paths(folder, own=True)
 
 
 def own_folder() -> Path:
@@ -172,21 +153,22 @@ def shipped_folder() -> Path | None:
     return next((folder for folder in (package / "presets", source) if folder and folder.is_dir()), None)
 
 
-def _paths(folder: Path, *, own: bool) -> Iterator[PresetPath]:
+def _paths(folder: Path, *, own: bool) -> list[PresetPath]:
     try:
         files = sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")], key=lambda p: (p.parent != folder, str(p)))
     except OSError:
-        return
-    for path in files:
-        if path.is_file() and not path.name.startswith("."):
-            inside = "" if path.parent == folder else path.parent.name
-            name = f"{inside}/{path.stem}" if inside and not own else path.stem
-            yield PresetPath(name, inside, path.stem, path, own)
+        return []
+    found = []
+    for path in (path for path in files if path.is_file() and not path.name.startswith(".")):
+        inside = "" if path.parent == folder else path.parent.name
+        found.append(
+            PresetPath(path.stem if own or not inside else f"{inside}/{path.stem}", inside, path.stem, path, own)
+        )
+    return found
 
 
 def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
-    raw: Table = {}
-    fault = whole = ""
+    raw, whole, fault = dict[str, Any](), "", ""
     try:
         whole, raw = read_preset_toml(preset.path)
     except UsageError as error:
@@ -218,6 +200,6 @@ def load_run_config(path: Path) -> RunConfig:
     if "run" not in raw:
         missing = ValidationIssue("run", "is missing: this is a preset, not the record of a run")
         raise PresetError(str(path), [missing])
-    preset = checked(build(raw, file=str(path), name=path.stem, text=text, record=True), path)
+    preset = _checked(PresetFile(path, path.stem, text, raw), record=True)
     assert preset.record is not None
     return preset.run_config(preset.variants[0].settings, preset.seeds[0], **vars(preset.record))

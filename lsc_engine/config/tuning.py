@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lsc_engine.config.reporting import Claim
+from lsc_engine.config.preset import Claim
 from lsc_engine.config.schema import Settings, acts
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from typing import Any
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import number, parse_count, quoted
 from lsc_engine.common.settings import Table, merge, nested
-from lsc_engine.config.catalogue import fields, setting_keys
-from lsc_engine.config.schema import SECTIONS, SEED_MAX
+from lsc_engine.config.schema import SECTIONS, SEED_MAX, fields, setting_keys
 
 # What stands in a list or table: texts in quotes, and everything between its signs.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')

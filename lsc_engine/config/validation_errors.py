@@ -80,53 +80,30 @@ class PresetError(UsageError):
         super().__init__(*(issue.sentence(file) for issue in self.details))
 
 
-def validate(model: type[Model], table: Any, name: str) -> tuple[Model | None, list[ValidationIssue]]:
-    """The model of a table that the file calls `name`, or its mistakes."""
+def validate(
+    model: type[Model], table: Any, name: str, *, complete: bool = True
+) -> tuple[Model | None, list[ValidationIssue]]:
+    """The model of a table that the file calls `name`, or its mistakes; required keys may be missing in one that is not
+    `complete`."""
     if not isinstance(table, dict):
         return None, [not_a_table(name, table)]
     try:
         return model.model_validate(table), []
     except ValidationError as error:
-        found = [
-            ValidationIssue(f"{name}.{_dotted(item['loc'])}".strip("."), _message(item, item["loc"], model))
-            for item in error.errors(include_url=False)
-            if item["type"] != "string_unicode"  # reported for every text of the preset
+        # Texts that are not UTF-8 are reported for the whole preset.
+        passed = ("string_unicode", *(() if complete else ("missing", "union_tag_not_found")))
+        items = [item for item in error.errors(include_url=False) if item["type"] not in passed]
+        issues = [
+            _of_settings(item, table) if model is Settings else (item["loc"], _message(item, model)) for item in items
         ]
-        return None, found
+        return None, [ValidationIssue(f"{name}.{_dotted(loc)}".strip("."), message) for loc, message in issues]
     except (OverflowError, RecursionError) as error:
         return None, [ValidationIssue(name, f"holds a value that cannot be read: {error}")]
 
 
 def validate_settings(table: Table, *, complete: bool = True) -> tuple[Settings | None, list[ValidationIssue]]:
-    """The settings that the tables of a preset amount to, or their mistakes; of those that are not `complete`, required
-    keys may be missing."""
-    try:
-        return Settings.model_validate({name: {} for name in SECTIONS} | table), []
-    except ValidationError as error:
-        found = []
-        for item in error.errors(include_url=False):
-            missing = item["type"] in ("missing", "union_tag_not_found")
-            if item["type"] == "string_unicode" or (missing and not complete):
-                continue
-            section, *rest = item["loc"]
-            if section in TAGS and rest:
-                tag, *rest = rest
-                model = next(m for m in SECTIONS[str(section)] if _tag(m, str(section)) == tag)
-                message = _union_message(item, rest, model, str(section))
-            elif section in TAGS:
-                rest = [TAGS[str(section)]]
-                value = table.get(str(section), {}).get(rest[0])
-                choices = [_tag(model, str(section)) for model in SECTIONS[str(section)]]
-                message = f"is required. Allowed: {', '.join(choices)}"
-                if value is not None:
-                    message = f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
-            else:
-                models = SECTIONS.get(str(section))
-                message = _message(item, rest or [section], models[0] if models else Settings)
-            found.append(ValidationIssue(_dotted([section, *rest]), message))
-        return None, found
-    except (OverflowError, RecursionError) as error:
-        return None, [ValidationIssue("", f"holds a value that cannot be read: {error}")]
+    """The settings that the tables of a preset amount to, or their mistakes."""
+    return validate(Settings, {name: {} for name in SECTIONS} | table, "", complete=complete)
 
 
 def not_a_table(name: str, value: Any) -> ValidationIssue:
@@ -149,26 +126,37 @@ def _tag(model: type[BaseModel], section: str) -> str:
     return str(get_args(model.model_fields[TAGS[section]].annotation)[0])
 
 
-def _union_message(item: Any, rest: list[Any], model: type[BaseModel], section: str) -> str:
-    """As `_message`, for one model of a union: a key of the others is not unknown."""
-    name = str(rest[0])
+def _of_settings(item: Any, table: Table) -> tuple[list[Any], str]:
+    """Where a mistake in whole settings is, and its sentence."""
+    section, *rest = item["loc"]
+    models: Any = SECTIONS.get(section, (Settings,))
+    if section not in TAGS:
+        return [section, *rest], _message(item, models[0], rest or [section])
+    key, choices = TAGS[section], [_tag(model, section) for model in models]
+    if not rest:
+        value = table.get(section, {}).get(key)
+        wrong = f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
+        return [section, key], wrong if value is not None else f"is required. Allowed: {', '.join(choices)}"
+    tag, *rest = rest
+    model, name = models[choices.index(tag)], str(rest[0])
     if item["type"] == "missing" and name == "system":
-        return f"is required for lsc. Allowed: {', '.join((*suggested(), 'Vpq', *plugin_names()))}"
+        return [section, *rest], f"is required for lsc. Allowed: {', '.join((*suggested(), 'Vpq', *plugin_names()))}"
     if item["type"] != "extra_forbidden":
-        return _message(item, rest, model)
-    others = [other for other in SECTIONS[section] if name in other.model_fields]
+        return [section, *rest], _message(item, model, rest)
+    # A key of the other models is not unknown.
+    others = [other for other in models if name in other.model_fields]
     if not others:
-        return unknown(name, dict.fromkeys(field for other in SECTIONS[section] for field in other.model_fields))
+        return [section, *rest], unknown(name, dict.fromkeys(field for one in models for field in one.model_fields))
     owners = [_tag(other, section) for other in others]
     # A value that is wrong wherever the key belongs is the nearer mistake.
-    _, issues = validate(others[0], {TAGS[section]: owners[0], name: item["input"]}, "")
-    wrong = next((issue.message for issue in issues if issue.key.split(".")[0] == name), None)
-    belongs, tag = f"belongs to {' or '.join(owners)}", _tag(model, section)
-    own = f"{belongs}, and the optimizer is {tag}" if section == "optimizer" else None
-    return wrong or own or f"{belongs}; {_LACKS[tag]}. Leave it out"
+    _, issues = validate(others[0], {key: owners[0], name: item["input"]}, "")
+    message = next((issue.message for issue in issues if issue.key.split(".")[0] == name), None)
+    why = f", and the optimizer is {tag}" if section == "optimizer" else f"; {_LACKS[tag]}. Leave it out"
+    return [section, *rest], message or f"belongs to {' or '.join(owners)}{why}"
 
 
-def _message(item: Any, loc: Any, model: type[BaseModel]) -> str:
+def _message(item: Any, model: type[BaseModel], loc: Any = ()) -> str:
+    loc = loc or item["loc"]
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
     # A key of the file may be the alias of its field.
     fields = {info.alias or name: info for name, info in model.model_fields.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -110,6 +111,17 @@ def listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def checked(fine: Callable[[Any], object], sentence: Callable[[Any], str]) -> Callable[[Any], Any]:
+    """Keeps a value that is `fine`; ValueError with the value and the `sentence` about it for another."""
+
+    def check(value: Any) -> Any:
+        if fine(value):
+            return value
+        raise ValueError(f"{quoted(value)} {sentence(value)}")
+
+    return check
+
+
 def one_of(registry: Registry[Any], built_in: tuple[str, ...]) -> BeforeValidator:
     """A name of `built_in`, or one that a plugin adds."""
 
@@ -133,11 +145,11 @@ def _whole(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
 
 
-def dim(value: Any) -> Any:
-    """A latent dimension."""
-    if value == "min" or _whole(value, DIM_MAX):
-        return value
-    raise ValueError(f'{quoted(value)} is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"')
+# A latent dimension.
+dim = checked(
+    lambda value: value == "min" or _whole(value, DIM_MAX),
+    lambda _: f'is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"',
+)
 
 
 def radius(value: Any) -> Any:
@@ -165,28 +177,22 @@ def system(value: str) -> str:
     return value
 
 
-def order(value: str) -> str:
-    """An order of classes, or the run whose class means choose it."""
-    if value in ORDERS or re.fullmatch(r"nearest:\S+", value):
-        return value
-    raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(value, [*ORDERS, 'nearest:RUN'])}")
-
-
-def model_name(value: str) -> str:
-    """The name of a backbone."""
-    installed = MODELS.plugin_names()
-    if value in (*MODEL_NAMES, *installed) or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
-        return value
-    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODEL_NAMES, 'timm:NAME', *installed])}")
-
-
-def etf_layers(value: Any) -> Any:
-    """Which layers are fixed."""
-    first = isinstance(value, str) and re.fullmatch(r"first:[1-9][0-9]{0,2}", value)
-    if _whole(value, 1000) or first or value in ETF_LAYERS:
-        return value
-    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ("none", *ETF_LAYERS)))}'
-    raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
+# An order of classes, or the run whose class means choose it.
+order = checked(
+    lambda value: value in ORDERS or re.fullmatch(r"nearest:\S+", value),
+    lambda value: f"is not allowed; {did_you_mean(value, [*ORDERS, 'nearest:RUN'])}",
+)
+# The name of a backbone.
+model_name = checked(
+    lambda value: value in (*MODEL_NAMES, *MODELS.plugin_names()) or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value),
+    lambda value: f"is not a model; {did_you_mean(value, [*MODEL_NAMES, 'timm:NAME', *MODELS.plugin_names()])}",
+)
+_LAYERS = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ("none", *ETF_LAYERS)))}'
+# Which layers are fixed.
+etf_layers = checked(
+    lambda value: _whole(value, 1000) or value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", str(value)),
+    lambda _: f"names no layers. Allowed: {_LAYERS}",
+)
 
 
 def args(value: Any) -> Any:

@@ -12,7 +12,7 @@ from lsc_engine.analysis.study_values import Tables
 from lsc_engine.common import safe_io
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import replace_file, writing
-from lsc_engine.config.reporting import Claim
+from lsc_engine.config.preset import Claim
 
 PAGE, INDEX = "report.md", "index.md"
 MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"

@@ -13,8 +13,7 @@ from lsc_engine.analysis.study_values import StudyValues, from_csv, record, to_c
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import load_preset, load_run_config, shipped_presets
-from lsc_engine.config.preset import Preset
-from lsc_engine.config.reporting import Claim, Paper
+from lsc_engine.config.preset import Claim, Paper, Preset
 from lsc_engine.config.schema import CrossEntropy, Lsc, RunConfig
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read.run import Run

@@ -14,31 +14,25 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id, study_fault, suggested_name
 from lsc_engine.common.settings import Table, flatten, lookup, merge
 from lsc_engine.config import expand
-from lsc_engine.config.load import PresetFile, read_preset
-from lsc_engine.config.preset import Preset, Variant
+from lsc_engine.config.load import read_preset
+from lsc_engine.config.preset import Preset, PresetFile, Variant
 from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.config.tuning import Purpose
+from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
 from lsc_engine.config.validation_errors import PresetError
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run of a study and the ids of the runs that must be finished before it."""
+    """One run of a study and the ids of the runs that must be finished before it. Of a try of [tune] also the variant
+    that it is a try `of`, and the values it tries."""
 
     id: str
     config: RunConfig
     needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Try:
-    """One run of a TunePlan: which variant it is a try of, and the values it tries."""
-
-    run: RunPlan
-    variant: str
-    values: Mapping[str, Any]
+    of: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,11 +43,7 @@ class TunePlan:
     study: str
     grid: Mapping[str, tuple[Any, ...]]
     purposes: Mapping[str, tuple[Purpose, ...]]
-    tries: tuple[Try, ...]
-
-    @property
-    def runs(self) -> tuple[RunPlan, ...]:
-        return tuple(t.run for t in self.tries)
+    runs: tuple[RunPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,16 @@ class StudyPlan:
 
     def to_toml(self) -> str:
         """The preset with the command's options in it, without variants that were not chosen and have mistakes."""
-        sound = {variant.name for variant in self.preset.variants}
-        raw = _without(self._raw, {str(v.get("name")) for v in expand.raw_variants(self._raw)} - sound)
+        raw, sound = self._raw, {variant.name for variant in self.preset.variants}
+        if gone := {str(variant.get("name")) for variant in expand.raw_variants(raw)} - sound:
+            kept = {"variants": [one for one in expand.raw_variants(raw) if one.get("name") not in gone]}
+            if lookup(raw, "compare.baseline") in gone:
+                kept["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
+            if isinstance(values := lookup(raw, "paper.values"), dict):
+                kept["paper"] = raw["paper"] | {"values": {key: values[key] for key in values if key not in gone}}
+            if isinstance(claims := raw.get("claims"), list):
+                kept["claims"] = [claim for claim in claims if not gone & {claim.get("variant"), claim.get("against")}]
+            raw = raw | kept
         return self.text if raw == self._file.raw else tomli_w.dumps(raw)
 
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
@@ -91,8 +89,7 @@ class StudyPlan:
             variants.append(expand.with_settings(variant, expand.unflatten(first)))
             for values in others:
                 ((suffix, _),) = expand.combinations({key: (value,) for key, value in values.items()})
-                names = {"name": f"{name}{suffix}", "label": f"{variant.get('label', name)}{suffix.replace('+', ' ')}"}
-                variants.append(expand.with_settings(variant, expand.unflatten(values)) | names)
+                variants.append(expand.at_point(variant, suffix, values))
                 chosen += [f"{name}{suffix}"] if name in self._chosen else []
         return _planned(raw | {"variants": variants}, self._file, self.study, tuple(chosen))
 
@@ -196,22 +193,19 @@ def _planned(
 ) -> StudyPlan:
     """The study of these tables with the variants `chosen`. UsageError with its mistakes and `faults` of the
     options."""
-    loaded = file.build(raw, chosen, extra)
-    preset = loaded.preset
+    preset, issues, _ = expand.build(replace(file, raw=raw), only=chosen, extra=extra)
     if preset is None:
-        error = PresetError(str(file.path), loaded.issues)
+        error = PresetError(str(file.path), issues)
         raise UsageError(*faults, *error.faults) if faults else error
     if faults:
         raise UsageError(*faults)
     if chosen is None:
         chosen = tuple(variant.name for variant in preset.variants)
-    tune, tries = None, loaded.tries
-    if preset.tune is not None and tries is not None and chosen:
-        name = f"{study}.tune"
-        compare = preset.compare.model_copy(update={"baseline": tries.baseline})
-        runs = _runs(replace(preset, compare=compare), tries.variants, name, (preset.tune.seed,))
-        attempts = tuple(Try(run, *tries.origin[run.config.variant]) for run in runs)
-        tune = TunePlan(name, preset.tune.grid, tries.purposes, attempts)
+    tune = None
+    if preset.tune is not None and chosen:
+        name, compare = f"{study}.tune", preset.compare.model_copy(update={"baseline": preset.tries_baseline})
+        tries = _runs(replace(preset, compare=compare), preset.tries, name, (preset.tune.seed,))
+        tune = TunePlan(name, preset.tune.grid, tune_purposes(preset), tries)
     variants = [variant for variant in preset.variants if variant.name in chosen]
     runs = _runs(preset, variants, study, preset.seeds)
     return StudyPlan(study, preset, runs, tune, file.text, _file=file, _raw=raw, _chosen=chosen)
@@ -219,30 +213,16 @@ def _planned(
 
 def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterable[int]) -> tuple[RunPlan, ...]:
     runs = []
-    for variant in variants:
-        for seed in seeds:
-            settings = variant.settings
-            for reference in references(settings):
-                # `@name` becomes the id of that variant's run of the same study and seed.
-                if reference.variant is not None:
-                    run = KEYS[reference.key] + run_id(study, reference.variant, seed)
-                    section, _, name = reference.key.rpartition(".")
-                    value = getattr(settings, section).model_copy(update={name: run}) if section else run
-                    settings = settings.model_copy(update={section or name: value})
-            config = preset.run_config(settings, seed, study=study, variant=variant.name, label=variant.label)
-            needs = tuple(run_id(study, need, seed) for need in variant.needs)
-            runs.append(RunPlan(config.run_id, config, needs))
+    for variant, seed in ((variant, seed) for variant in variants for seed in seeds):
+        settings = variant.settings
+        for reference in references(settings):
+            # `@name` becomes the id of that variant's run of the same study and seed.
+            if reference.variant is not None:
+                run = KEYS[reference.key] + run_id(study, reference.variant, seed)
+                section, _, name = reference.key.rpartition(".")
+                value = getattr(settings, section).model_copy(update={name: run}) if section else run
+                settings = settings.model_copy(update={section or name: value})
+        config = preset.run_config(settings, seed, study=study, variant=variant.name, label=variant.label)
+        needs = tuple(run_id(study, need, seed) for need in variant.needs)
+        runs.append(RunPlan(config.run_id, config, needs, *variant.origin))
     return tuple(runs)
-
-
-def _without(raw: Table, gone: set[str]) -> Table:
-    if not gone:
-        return raw
-    left = raw | {"variants": [v for v in expand.raw_variants(raw) if v.get("name") not in gone]}
-    if lookup(raw, "compare.baseline") in gone:
-        left["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
-    if isinstance(values := lookup(raw, "paper.values"), dict):
-        left["paper"] = raw["paper"] | {"values": {key: value for key, value in values.items() if key not in gone}}
-    if isinstance(claims := raw.get("claims"), list):
-        left["claims"] = [claim for claim in claims if not gone & {claim.get("variant"), claim.get("against")}]
-    return left

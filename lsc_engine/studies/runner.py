@@ -10,13 +10,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from lsc_engine.common.errors import LscError
+from lsc_engine.analysis.compare import Tried
+from lsc_engine.analysis.verdict import choose, growth, values_text
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import last_line
 from lsc_engine.common.settings import Table
 from lsc_engine.runs import alerts
@@ -27,7 +28,7 @@ from lsc_engine.runs.folder.process import DETACHED, python_command, this_proces
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.studies import control, tune
+from lsc_engine.studies import control
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
 from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus, share_host
@@ -56,37 +57,79 @@ Runs = Sequence[StudyRun]
 OpenDisplay = Callable[[], AbstractContextManager[Display]]
 
 
-@dataclass(frozen=True)
-class StudyResult:
-    """How a study ended. `tune`: its tries, if it has any; `chosen`: whether their best values were trained."""
-
-    exit_code: int
-    plan: StudyPlan
-    tune: TunePlan | None
-    chosen: bool = True
-
-
 def run_study(
     plan: StudyPlan, runs: Runs, options: ExecutionOptions, message: Message, display: OpenDisplay, source: Table
-) -> StudyResult:
-    """Train what is left of a study that `begin_study` has begun: tries of [tune] first, then the runs themselves."""
-    tries = plan.tune
+) -> tuple[int, StudyPlan, TunePlan | None]:
+    """Train what is left of a study that `begin_study` has begun: tries of [tune] first, then the runs themselves. The
+    exit code, the study as trained (its `tune` is left where no settings were chosen), and its tries."""
+    root, tries = options.runs_dir, plan.tune
     while tries is not None:
         code = train(runs, options, message, display, wait_for_all=True)
-        unended = tune.unended_tries(tries, options.runs_dir)
+        unended = unended_tries(tries, root)
         for sentence in unended:
             message(f"no rate is chosen while a try has not ended: {sentence}")
         if code >= 128 or unended:
-            return StudyResult(code or 1, plan, tries, chosen=False)
-        grown = plan.grown(tune.more_tries(plan, tries, options.runs_dir, message))
-        if grown.tune is None or len(grown.tune.tries) == len(tries.tries):
+            return code or 1, plan, tries
+        chosen = after_tries(plan, tries, root, message)
+        if chosen.tune is None:
+            plan, runs = chosen, create_study(chosen, root, source)
             break
-        plan, tries = grown, grown.tune
-        runs = begin_study(plan, options.runs_dir, source)
-    if tries is not None:
-        plan = plan.tuned(tune.best_tries(tries, options.runs_dir, message))
-        runs = create_study(plan, options.runs_dir, source)
-    return StudyResult(train(runs, options, message, display), plan, tries)
+        plan, tries, runs = chosen, chosen.tune, begin_study(chosen, root, source)
+    return train(runs, options, message, display), plan, tries
+
+
+def unended_tries(tries: TunePlan, runs_dir: Path, *, in_job: bool = False) -> list[str]:
+    """A sentence for each try whose result may still change: it runs, waits or was stopped. `in_job`: for the log of a
+    job, which does not wait."""
+    found = []
+    for attempt in tries.runs:
+        run = open_run(attempt.id, [runs_dir])
+        state = run.status().shown_state
+        if (held := holder(run.path)) is not None:
+            found.append(f"{run.id}: {held.sentence(waits=in_job)}")
+        elif state not in ("finished", "failed", "diverged"):
+            found.append(f"{run.id} is {state}; the same command goes on with it")
+    return found
+
+
+def after_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Message) -> StudyPlan:
+    """What follows tries that have ended: the study with more of them, since a grid whose best value lies at its edge
+    grows by a step; else with the best values of each variant for each of its purposes, and without `tune`. UsageError
+    if no try finished."""
+    tries: dict[str, list[Tried]] = {}
+    for attempt in tune.runs:
+        tries.setdefault(attempt.of, []).append(Tried(attempt.values, open_run(attempt.id, [runs_dir])))
+    points: dict[str, list[Mapping[str, Any]]] = {}
+    for variant, tried in tries.items():
+        more = [one.values for one in tried if any(v not in tune.grid[key] for key, v in one.values.items())]
+        for point in growth(tried, tune.purposes[variant], tune.grid):
+            edge = f"{variant}: the best value lies at the edge of the grid"
+            try:
+                plan.grown({variant: [point]})
+            except UsageError as error:
+                message(f"{edge}, which cannot grow to {values_text(point)}: {error.faults[0]}")
+                continue
+            message(f"{edge}, which grows to {values_text(point)}")
+            more.append(point)
+        if more:
+            points[variant] = more
+    grown = plan.grown(points)
+    if grown.tune is not None and len(grown.tune.runs) > len(tune.runs):
+        return grown
+    best: dict[str, list[Mapping[str, Any]]] = {}
+    for variant, tried in tries.items():
+        for one in tried:
+            if (state := one.run.status().state) != "finished":
+                message(f"{one.run.id}: {state}, not a candidate")
+        for purpose, found in choose(tried, tune.purposes[variant]).items():
+            edge = ", at the edge of the grid" if found.edge else ""
+            message(f"{variant}: {values_text(found.values)} is the best of its grid by {purpose}{edge}")
+            chosen = best.setdefault(variant, [])
+            if found.values not in chosen:
+                chosen.append(found.values)
+    if without := tries.keys() - best.keys():
+        raise UsageError(f"[tune]: no try of {', '.join(sorted(without))} finished, so there is no best one")
+    return plan.tuned(best)
 
 
 def train(
@@ -117,8 +160,8 @@ def train(
             train_queue = _sequential(todo, options) if here else _parallel(todo, options)
             report_begun()
             with display() as shown:
-                waiting = Waiting(wait_for_all, options.wait)
-                states = train_queue(Queue(todo, options.runs_dir, shown, signals, waiting))
+                patience = {"for_all": wait_for_all, "patient": options.wait}
+                states = train_queue(Queue(todo, options.runs_dir, shown, signals, **patience))
             if signals.stop is None:
                 for study in sorted({split_id(run.id)[0] for run in todo}):
                     alerts.study_done(options.runs_dir, study, message)
@@ -146,27 +189,27 @@ def exit_code(states: Iterable[str], stop: int | None) -> int:
     return 143 if "stopped" in found else 0
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """For which runs of other processes a study waits at its end: those its own runs need; with `for_all` (tries) every
-    run at work; with `patient` (--wait) every run until it is free or finished."""
-
-    for_all: bool = False
-    patient: bool = False
-
-
 class Queue:
-    """The runs that are left, the states of those reached, and `why` what waits for other processes does."""
+    """The runs that are left, the states of those reached, and `why` what waits for other processes does. At its end it
+    waits for those runs of other processes that its own need; `for_all` (tries): for every run at work; `patient`
+    (--wait): for every run until it is free or finished."""
 
     def __init__(
-        self, runs: Iterable[StudyRun], runs_dir: Path, display: Display, signals: Signals, waiting: Waiting = Waiting()
+        self,
+        runs: Iterable[StudyRun],
+        runs_dir: Path,
+        display: Display,
+        signals: Signals,
+        *,
+        for_all: bool = False,
+        patient: bool = False,
     ) -> None:
         self.runs_dir, self.display, self.signals = runs_dir, display, signals
         self.left = list(runs)
         self.states: dict[str, str] = {}
         self.why: dict[str, str] = {}
         self._mine = {run.id for run in self.left}
-        self._waiting = waiting
+        self._for_all, self._patient = for_all, patient
         self._holders: dict[str, Holder] = {}
         self._on_hold: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
@@ -204,7 +247,7 @@ class Queue:
         wanted = {
             name: held
             for name, held in self._holders.items()
-            if self._waiting.patient or ((self._waiting.for_all or name in needed) and held.at_work)
+            if self._patient or ((self._for_all or name in needed) and held.at_work)
         }
         notes = {(name, held.name): f"{held.sentence(waits=True)}; waiting for it" for name, held in wanted.items()}
         notes |= {(name, ""): self.why[name] for name in self._on_hold}
@@ -262,14 +305,13 @@ def _sequential(runs: Runs, options: ExecutionOptions) -> Callable[[Queue], dict
     from lsc_engine.training.devices import CUBLAS_WORKSPACE, pick_device
     from lsc_engine.training.execute import execute
 
-    place: dict[str, Any] = {"runs_dir": options.runs_dir, "data_dir": options.data_dir}
-    place["device"] = pick_device(options.device)
+    place = {"runs_dir": options.runs_dir, "data_dir": options.data_dir, "device": pick_device(options.device)}
     if any(run.config.train.deterministic for run in runs):
         os.environ.setdefault(*CUBLAS_WORKSPACE)
 
     def train_queue(queue: Queue) -> dict[str, str]:
-        shown: dict[str, Any] = {"echo": queue.display.prints_logs, "progress": queue.display.update}
-        how = {**place, **shown, "signals": queue.signals}
+        shown = {"echo": queue.display.prints_logs, "progress": queue.display.update, "signals": queue.signals}
+        how: dict[str, Any] = {**place, **shown}
         return run_sequential(queue, lambda run: execute(run.folder, run.config, like=run.like, **how))
 
     return train_queue
@@ -356,15 +398,17 @@ class _Worker:
         env = {**os.environ, **slot.environment, DETACHED: "1"}
         if processes > 1:
             env |= {THREADS: env.get("OMP_NUM_THREADS", ""), "OMP_NUM_THREADS": "1"}
-        with _open_log(run.folder / LOG) as log:
-            self.process = subprocess.Popen(
-                [*command, "--device", slot.device, *arguments],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        try:
+            # log.txt, where libraries print too; not through a link, which a folder from others may hold.
+            log = os.open(run.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        except OSError:
+            log = os.open(os.devnull, os.O_WRONLY)
+        try:
+            command += ["--device", slot.device, *arguments]
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            self.process = subprocess.Popen(command, env=env, start_new_session=True, **streams)
+        finally:
+            os.close(log)
 
     def stop(self) -> None:
         """Request a checkpoint and a stop: of the process that writes the run, as torchrun would end all of them."""
@@ -401,12 +445,3 @@ class _Worker:
             status = control.record_exit(folder, "failed", 1, message)
             alerts.announce(self.run.id, "failed", message, self._display.note)
         return status.state if status.state in ENDED else "failed"
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    """log.txt to append to, where libraries print too; /dev/null if it cannot be written."""
-    try:
-        # Not through a link, which a folder from others may hold.
-        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
-    except OSError:
-        return open(os.devnull, "ab")

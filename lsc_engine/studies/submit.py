@@ -108,6 +108,20 @@ class Submission:
     left: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
+    def documents(self) -> list[dict[str, Any]]:
+        """The arrays for JSON."""
+        return [
+            {
+                **{"stage": one.name, "job": one.job or None, "script": str(self.folder / f"{one.name}.sbatch")},
+                **{"text": one.text, "after": list(one.after)},
+                "tasks": [
+                    {"job": f"{one.job}_{task}" if one.job else None, "task": task, "run": run}
+                    for task, run in one.tasks.items()
+                ],
+            }
+            for one in self.stages
+        ]
+
 
 def study_folder(root: Path, study: str) -> Path:
     """Where the jobs of a study are kept."""

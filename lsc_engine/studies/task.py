@@ -17,11 +17,17 @@ from typing import TYPE_CHECKING
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
+from lsc_engine.plugins import load_plugins
 from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import checkpoints, layout, requests, slurm
 from lsc_engine.runs.folder.lock import RunLock, TakenError, holder, signs
 from lsc_engine.runs.folder.status import ENDED, Status, read_status
 from lsc_engine.studies import control
+from lsc_engine.studies.plan import plan_study
+from lsc_engine.studies.prepare import create_study, seeds_of
+from lsc_engine.studies.runner import after_tries, unended_tries
+from lsc_engine.studies.submit import TUNED, study_folder
+from lsc_engine.training import run_worker
 from lsc_engine.training.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
@@ -63,7 +69,6 @@ def main() -> int:
         try:
             if processes == 1:
                 return Task(arguments, job, signals).train()
-            from lsc_engine.training import run_worker
             from lsc_engine.training.mesh import Orders
 
             with Orders() as orders:
@@ -112,9 +117,6 @@ class Task:
 
     def _train_one(self, folder: Path) -> int:
         """Train one run; 128 or more if a signal stopped it."""
-        from lsc_engine.studies.prepare import seeds_of
-        from lsc_engine.training import run_worker
-
         if (trained := self.free(folder)) is not None:
             print(f"{folder}: {trained}")
             return 0
@@ -155,26 +157,16 @@ class Task:
     def _tuned(self) -> list[Path]:
         """The folders of the task's variant and seed with the values that its tries chose, which are created; a grid
         that grows is trained first. LscError while a try has not ended."""
-        from lsc_engine.plugins import load_plugins
-        from lsc_engine.studies import tune
-        from lsc_engine.studies.plan import plan_study
-        from lsc_engine.studies.prepare import create_study
-        from lsc_engine.studies.submit import TUNED, study_folder
-
         load_plugins(self._arguments.plugin)
         study, variant, seed = layout.split_id(self._arguments.run)
         text = study_folder(self._root, study) / TUNED
         plan = plan_study(text, name=study, variants=[variant], seeds=[seed])
         while plan.tune is not None:
-            if unended := tune.unended_tries(plan.tune, self._root, in_job=True):
+            if unended := unended_tries(plan.tune, self._root, in_job=True):
                 raise LscError(f"no rate is chosen while a try has not ended: {'; '.join(unended)}")
-            grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print))
-            if grown.tune is None or len(grown.tune.tries) == len(plan.tune.tries):
-                plan = plan.tuned(tune.best_tries(plan.tune, self._root, print))
-                break
-            for run in create_study(grown.tune, self._root, {}):
+            plan = after_tries(plan, plan.tune, self._root, print)
+            for run in create_study(plan.tune, self._root, {}) if plan.tune is not None else ():
                 self._train_try(run.folder)
-            plan = grown
         runs = [(run, layout.split_id(run.id)[1]) for run in create_study(plan, self._root, {}) if run.action != "done"]
         return [run.folder for run, name in runs if name == variant or name.startswith(f"{variant}+")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.userpaths import home_path
-from lsc_engine.config.catalogue import choices_for
+from lsc_engine.config.schema import choices_for
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, SYSTEMS
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.data.preset_form import SETTINGS, Form, shown_value, value_words

@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 from hypothesis import strategies as st
 
-from lsc_engine.config.catalogue import Setting, fields
+from lsc_engine.config.schema import Setting, fields
 
 Table = dict[str, Any]
 REQUIRED = ("data.dataset", "model.name", "target.method", "target.system", "train.duration")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lsc_engine.config.catalogue import choices_for
-from lsc_engine.config.schema import acts
+from lsc_engine.config.schema import acts, choices_for
 
 from .test_load import SMALL, faults_of, settings_of
 

@@ -129,7 +129,7 @@ def test_tries_and_the_study_after_them(tmp_path: Path) -> None:
     plan = plan_study(write(base(), tmp_path))
     assert plan.tune is not None
     assert plan.tune.study == "spoilt.tune"
-    assert [(t.run.id, t.variant, dict(t.values)) for t in plan.tune.tries] == [
+    assert [(t.id, t.of, dict(t.values)) for t in plan.tune.runs] == [
         (f"spoilt.tune/{v}+lr={lr}/seed-9", v, {"optimizer.lr": lr}) for lr in (0.0001, 0.001) for v in "ab"
     ]
     assert {r.config.train.duration for r in plan.tune.runs} == {"2 epochs"}
@@ -153,7 +153,7 @@ def test_a_set_takes_its_key_out_of_the_tries(tmp_path: Path) -> None:
 def test_tries_of_stages_need_the_tries_before_them(tmp_path: Path) -> None:
     plan = plan_study(write(STAGES | {"tune": {"optimizer": {"lr": [1e-3, 1e-4]}}}, tmp_path), variants=["means"])
     assert plan.tune is not None
-    needs = {t.run.id: t.run.needs for t in plan.tune.tries}
+    needs = {t.id: t.needs for t in plan.tune.runs}
     # Of `ce` the try with the preset's own rate.
     assert needs["spoilt.tune/means+lr=0.001/seed-9"] == ("spoilt.tune/ce+lr=0.0001/seed-9",)
     assert needs["spoilt.tune/means+lr=0.0001/seed-9"] == ("spoilt.tune/ce+lr=0.0001/seed-9",)
@@ -266,7 +266,7 @@ def test_faults_of_variants_that_are_not_chosen_do_not_count(tmp_path: Path) -> 
     plan = plan_study(path, variants=["plain"])
     assert [run.config.variant for run in plan.runs] == ["plain"]
     assert plan.tune is not None
-    assert {attempt.variant for attempt in plan.tune.tries} == {"plain"}
+    assert {attempt.of for attempt in plan.tune.runs} == {"plain"}
     with pytest.raises(UsageError, match="narrow") as caught:
         plan_study(path)
     assert all('variant "narrow"' in sentence for sentence in caught.value.faults)

@@ -70,7 +70,7 @@ def test_tries_are_chosen_by_what_the_claims_judge(path: Path) -> None:
     assert tune.purposes == {
         "a": (ACCURACY, LOSS), "b": (ACCURACY, LOSS), "ce": (ACCURACY, Purpose("train/accuracy")),
     }  # fmt: skip
-    until = {attempt.variant: attempt.run.config.train.until for attempt in tune.tries}
+    until = {attempt.of: attempt.config.train.until for attempt in tune.runs}
     # A try that is judged by its end goes to its end.
     assert until == {
         "a": {"train/accuracy": 0.9, "train/loss": 0.6}, "b": {"train/accuracy": 0.9, "train/loss": 0.6}, "ce": None,
@@ -102,7 +102,7 @@ def test_a_grid_grows_for_the_variant_that_needs_it_alone(path: Path) -> None:
     assert plan.tune is not None
     grown = plan.grown({"b": [{"optimizer.lr": 1e-2}]}).tune
     assert grown is not None
-    new = {attempt.run.id for attempt in grown.tries} - {attempt.run.id for attempt in plan.tune.tries}
+    new = {attempt.id for attempt in grown.runs} - {attempt.id for attempt in plan.tune.runs}
     assert new == {"three.tune/b+lr=0.01/seed-9"}
 
 
@@ -114,17 +114,17 @@ def test_tries_build_on_one_try_of_what_they_need(path: Path, own: str) -> None:
     path.write_text(text.replace("[1e-4, 1e-3]", "[1e-4, 3e-4, 1e-3]"))
     plan = plan_study(path)
     assert plan.tune is not None
-    tries = [one for one in plan.tune.tries if one.variant == "means"]
+    tries = [one for one in plan.tune.runs if one.of == "means"]
     assert [one.values["optimizer.lr"] for one in tries] == [1e-4, 3e-4, 1e-3]
-    assert {one.run.needs for one in tries} == {(f"{plan.tune.study}/ce+lr=0.0003/seed-9",)}
+    assert {one.needs for one in tries} == {(f"{plan.tune.study}/ce+lr=0.0003/seed-9",)}
     # What has to be the same for both follows.
     path.write_text(text.replace("[1e-4, 1e-3]", '[1e-4, 3e-4]\n"data.classes" = [500, 900]'))
     plan = plan_study(path)
     assert plan.tune is not None
-    tries = [one for one in plan.tune.tries if one.variant == "means"]
+    tries = [one for one in plan.tune.runs if one.of == "means"]
     assert len(tries) == 4
     for one in tries:
-        assert one.run.needs == (f"{plan.tune.study}/ce+lr=0.0003+classes={one.values['data.classes']}/seed-9",)
+        assert one.needs == (f"{plan.tune.study}/ce+lr=0.0003+classes={one.values['data.classes']}/seed-9",)
 
 
 def test_the_steps_of_a_grid_go_on_with_its_own_factor_twice() -> None:

@@ -274,8 +274,8 @@ def with_tries(
 
     root = tmp_path / "runs"
     write_study(root, "two", plan.to_toml())
-    for attempt in grown.tune.tries:
-        train(root, attempt.run.config, epochs[attempt.variant][attempt.values["optimizer.lr"]])
+    for attempt in grown.tune.runs:
+        train(root, attempt.config, epochs[attempt.of][attempt.values["optimizer.lr"]])
     for run in tuned.runs:
         train(root, run.config, epochs[run.config.variant][run.config.optimizer.lr])
     return reported(tmp_path)

@@ -201,9 +201,9 @@ def test_a_grid_grows_on_two_processes_as_on_one_host(
     runs, plan = tmp_path / "runs", plan_study(tmp_path / "p.toml")
     submit.submit(plan, ExecutionOptions(runs), submit.Resources(gpus_per_run=2), {})
     assert plan.tune is not None
-    for attempt in plan.tune.tries:
-        shutil.rmtree(runs / attempt.run.id)
-        shutil.copytree(tmp_path / "host" / attempt.run.id, runs / attempt.run.id)
+    for attempt in plan.tune.runs:
+        shutil.rmtree(runs / attempt.id)
+        shutil.copytree(tmp_path / "host" / attempt.id, runs / attempt.id)
     (code, output), other = run_task(2, runs, "p/default/seed-0", "--tuned")
     assert (code, other[0]) == (0, 0), output + other[1]
     grown = [line for line in output.splitlines() if "which grows to lr = " in line]

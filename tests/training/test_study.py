@@ -22,7 +22,7 @@ from lsc_engine.studies import control
 from lsc_engine.studies.gpus import Slot
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
-from lsc_engine.studies.runner import Queue, Waiting, exit_code, run_parallel, run_sequential
+from lsc_engine.studies.runner import Queue, exit_code, run_parallel, run_sequential
 from lsc_engine.training.signals import Signals
 from tests.tiny import tiny
 from tests.waiting import wait_until
@@ -256,8 +256,7 @@ def test_a_run_waits_for_what_it_needs_of_another_process(
 
     with writing(jobs[0].folder) as end:
         shown = Shown(on_note=lambda text: end(word))
-        waiting = Waiting(patient=patient)
-        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals(), waiting), execute)
+        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals(), patient=patient), execute)
     assert states == {f"s/{name}/seed-0": state for name, state in want.items()}
     # What needs nobody is trained first, and nothing while its need goes on elsewhere.
     assert trained == ["c", *(["a"] if not word else []), *(["b"] if want["a"] == "finished" else [])]
@@ -274,8 +273,8 @@ def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
         signals.stop = signal.SIGTERM
 
     with writing(jobs[0].folder):
-        shown, waiting = Shown(on_note=stop), Waiting(patient=True)
-        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, signals, waiting), lambda job: "")
+        shown = Shown(on_note=stop)
+        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, signals, patient=True), lambda job: "")
         assert open_run(jobs[0].folder).status().state == "running"
     assert states == {}
     assert exit_code(states.values(), signals.stop) == 143

@@ -20,9 +20,8 @@ from lsc_engine.runs.folder.process import describe_source
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
     from lsc_engine.studies.checks import ExecutionOptions
-    from lsc_engine.studies.plan import StudyPlan
+    from lsc_engine.studies.plan import StudyPlan, TunePlan
     from lsc_engine.studies.prepare import StudyRun
-    from lsc_engine.studies.runner import StudyResult
 
 
 @cli.command("run")
@@ -57,10 +56,10 @@ def run(
         return
     from lsc_engine.studies.runner import run_study
 
-    result = run_study(plan, runs, options, message, display, source)
+    code, plan, tries = run_study(plan, runs, options, message, display, source)
     with optional_stdout():
-        _print_study(result, options, as_json)
-    sys.exit(result.exit_code)
+        _print_study(plan, tries, options, as_json)
+    sys.exit(code)
 
 
 @cli.command("resume")
@@ -77,8 +76,7 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
-    from lsc_engine.studies.checks import prepare_resume
-    from lsc_engine.studies.fork import resumed_config
+    from lsc_engine.studies.fork import prepare_resume, resumed_config
 
     options = execution_options(place, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
@@ -106,13 +104,11 @@ def fork(
 
     Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
     """
-    from lsc_engine.studies.checks import prepare_fork
-    from lsc_engine.studies.fork import fork_config
+    from lsc_engine.studies.fork import fork_config, prepare_fork
 
     options = execution_options(place)
     parent = open_run(ref, [options.runs_dir])
-    config = fork_config(parent, sets or (), name)
-    source = describe_source(sys.argv)
+    config, source = fork_config(parent, sets or (), name), describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
     words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", place.device]
     _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
@@ -169,21 +165,7 @@ def submit(
     else:
         found = jobs.submit(plan, options, resources, describe_source(sys.argv))
     if as_json:
-        stages = [
-            {
-                "stage": s.name,
-                "job": s.job or None,
-                "script": str(found.folder / f"{s.name}.sbatch"),
-                "text": s.text,
-                "after": list(s.after),
-                "tasks": [
-                    {"job": f"{s.job}_{task}" if s.job else None, "task": task, "run": run}
-                    for task, run in s.tasks.items()
-                ],
-            }
-            for s in found.stages
-        ]
-        print_json({"study": plan.study, "jobs": stages, "left": found.left})
+        print_json({"study": plan.study, "jobs": found.documents(), "left": found.left})
         return
     for run, why in found.left.items():
         message(f"{run}: {why}")
@@ -210,7 +192,7 @@ def plan_for(options: ExecutionOptions, study: cli.StudyOptions) -> StudyPlan:
     if parts > 1 and all(run.config.train.parts is None for run in plan.runs):
         plan = cli.load_plan(study, (f"train.parts={parts}",))
         message(f"note: train.parts = {parts}; as many processes as divide it can train the runs")
-    for warning in plan.warnings:
+    for warning in plan.preset.warnings:
         message(f"note: {warning}")
     return plan
 
@@ -269,20 +251,19 @@ def _print_run(run: Run, as_json: bool) -> None:
             print_json(run_row(run, short_ids([*known, run])[run.id]))
 
 
-def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) -> None:
+def _print_study(plan: StudyPlan, tries: TunePlan | None, options: ExecutionOptions, as_json: bool) -> None:
     from lsc_engine.analysis.compare import compare
     from lsc_engine.analysis.verdict import to_json
-    from lsc_engine.cli.results import run_row, study_text
+    from lsc_engine.cli.results import run_row, study_text, tries_document
     from lsc_engine.runs.read.run import short_ids
     from lsc_engine.runs.read.studies import tries_beside
-    from lsc_engine.studies.tune import tries_document
 
-    plan, runs_dir = result.plan, options.runs_dir
-    tries: dict[str, Any] = {}
-    if result.tune is not None and as_json:
-        tries = {"tries": tries_document(result.tune, runs_dir)}
-    if not result.chosen:
-        answer(as_json, {"study": plan.study, "runs": [], "comparison": None, **tries})
+    runs_dir = options.runs_dir
+    tried: dict[str, Any] = {}
+    if tries is not None and as_json:
+        tried = {"tries": tries_document(tries, runs_dir)}
+    if plan.tune is not None:
+        answer(as_json, {"study": plan.study, "runs": [], "comparison": None, **tried})
         return
     # A folder that was removed while its run was trained has nothing to show.
     runs = [open_run(run.id, [runs_dir]) for run in plan.runs if (runs_dir / run.id).is_dir()]
@@ -295,6 +276,6 @@ def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) 
 
     def document() -> dict[str, Any]:
         rows = [run_row(run, short[run.id]) for run in runs]
-        return {"study": plan.study, "runs": rows, "comparison": to_json(found), **tries}
+        return {"study": plan.study, "runs": rows, "comparison": to_json(found), **tried}
 
     answer(as_json, document, lambda: study_text(plan.preset.title, found))

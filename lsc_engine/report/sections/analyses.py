@@ -19,7 +19,7 @@ from torch import Tensor
 from lsc_engine.analysis.compare import Row
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped, size
-from lsc_engine.config.reporting import Claim
+from lsc_engine.config.preset import Claim
 from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import ImageSource

@@ -10,10 +10,9 @@ from typing import Any
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import NOTHING, grouped
 from lsc_engine.common.settings import flatten
-from lsc_engine.config.catalogue import fields
 from lsc_engine.config.derived import derive
 from lsc_engine.config.expand import raw_variants, sections_of
-from lsc_engine.config.schema import acts
+from lsc_engine.config.schema import acts, fields
 from lsc_engine.report.page import bullets, md, plain, table
 from lsc_engine.report.study_data import StudyData
 

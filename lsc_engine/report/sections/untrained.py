@@ -16,7 +16,7 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 from lsc_engine.common.userpaths import home
-from lsc_engine.config.reporting import BenchReport, DatasetsReport, VectorsReport
+from lsc_engine.config.preset import BenchReport, DatasetsReport, VectorsReport
 from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.report import figures
 from lsc_engine.report.page import Page, bullets, csv_text, md, plain, table
