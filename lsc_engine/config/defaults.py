@@ -75,15 +75,15 @@ class DefaultsResolver:
         if given.optimizer.schedule == "steps" and given.optimizer.gamma is None:
             parts["optimizer"] = given.optimizer.model_copy(update={"gamma": 0.1})
         settings = None if self.issues else given.model_copy(update=parts)
-        for reference in references(settings) if settings is not None else ():
-            if reference.variant is None or (other := others.get(reference.variant)) is None:
-                continue
-            self.issues += check_reference(reference, settings, other)
-            if reference.key == "start_from" and (moved := moved_centres(settings, other)):
-                self.warn("start_from", f"the classes of {reference.ref} get other centres: {moved}")
-        if settings is not None and settings.data.first_class and settings.start_from is None:
-            words = "without start_from no class before it is ever learnt, and evaluation sees them all"
-            self.warn("data.first_class", words)
+        if settings is not None:
+            for reference in references(settings):
+                if reference.variant is not None and (other := others.get(reference.variant)) is not None:
+                    self.issues += check_reference(reference, settings, other)
+                    if reference.key == "start_from" and (moved := moved_centres(settings, other)):
+                        self.warn("start_from", f"the classes of {reference.ref} get other centres: {moved}")
+            if settings.data.first_class and settings.start_from is None:
+                words = "without start_from no class before it is ever learnt, and evaluation sees them all"
+                self.warn("data.first_class", words)
         self.settings = None if self.issues else settings
 
     def issue(self, key: str, message: str) -> None:

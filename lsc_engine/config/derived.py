@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.settings import LOSS_WORDS, loss_kind
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem
 
 
-@dataclass(frozen=True)
-class Every:
+class Every(NamedTuple):
     """How often, in steps or in seconds; the other one is None."""
 
     steps: int | None
@@ -173,20 +172,17 @@ def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, A
     `missing` then holds the sentences that say what to put where."""
     chosen = data_set(config.data.dataset)
     found = chosen.locate(data_dir, config.data.path)
+    missing = missing_data(config, data_dir)
     document: dict[str, Any] = {
         "dataset": config.data.dataset,
         "data_found": found is not None,
         "data_at": str(found) if found is not None and not chosen.made_from_index else None,
-        "missing": missing_data(config, data_dir),
+        "missing": missing,
     }
     try:
-        return document | _numbers(config, derive(config, data_dir))
+        derived = derive(config, data_dir)
     except UsageError as error:
-        fault = [line for line in error.faults if line not in document["missing"]]
-        return document | {"missing": document["missing"] + fault}
-
-
-def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
+        return document | {"missing": missing + [line for line in error.faults if line not in missing]}
     target, system, classes = config.target, derived.system, derived.classes
     of_run = ("images", "val_images", "eval_images", "classes", "image_size", "channels", "n", "loss_kind")
     lengths = ("bottleneck", "steps_per_epoch", "total_steps", "warmup_steps")
@@ -209,6 +205,7 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
             "decode": system.decode,
         }
     return {
+        **document,
         **{name: getattr(derived, name) for name in (*of_run, "table_bytes", *lengths)},
         "images_counted": derived.counted,
         "method": target.method,

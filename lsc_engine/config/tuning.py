@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.config.preset import Claim
-from lsc_engine.config.schema import Settings, acts
+from lsc_engine.config.schema import acts
 
 if TYPE_CHECKING:
     from lsc_engine.config.preset import Preset
@@ -139,15 +139,14 @@ def at_edge(values: Sequence[Any], best: Any) -> bool:
 
 def tune_purposes(preset: Preset) -> dict[str, tuple[Purpose, ...]]:
     """Variant -> what the settings of its tries are chosen for."""
-    groups = {variant.name: _loss_group(variant.settings) for variant in preset.variants}
+    groups = {}
+    for variant in preset.variants:
+        # What must be equal where losses are compared (loss_group of a run's record).
+        flat = variant.settings.target.model_dump()
+        value_of = {f"target.{key}": value for key, value in flat.items()}.get
+        acting = [key for key in flat if key not in ("system", "order", "bottleneck", "teacher")]
+        groups[variant.name] = tuple((key, flat[key]) for key in acting if acts(f"target.{key}", value_of))
     baseline = preset.compare.baseline or next(iter(groups), None)
     claims = preset.reporting.claims or implied_claims(groups, baseline)
     by = preset.tune.by if preset.tune is not None else CLAIMS
     return purposes(claims, preset.compare.levels, baseline, by, groups)
-
-
-def _loss_group(settings: Settings) -> tuple[Any, ...]:
-    """What must be equal where losses are compared (loss_group of a run's record)."""
-    flat = settings.target.model_dump()
-    acting = (key for key in flat if acts(f"target.{key}", lambda other: flat.get(other.removeprefix("target."))))
-    return tuple((key, flat[key]) for key in acting if key not in ("system", "order", "bottleneck", "teacher"))

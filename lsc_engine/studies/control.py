@@ -130,21 +130,18 @@ def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
     """Mark the run as queued, after `attempt` attempts, to be trained by the process `who`; earlier requests are
     dropped. A run that waits for another live process, or that was trained meanwhile, stays as it is."""
 
-    def is_free(status: Status) -> bool:
+    def free(status: Status) -> bool:
         waits = status.state == "queued" and status.identity not in (None, who) and status.alive() is not False
         return not waits and status.state != "finished" and status.attempt == attempt
 
-    return _change(folder, is_free, {**_QUEUED, **asdict(who), "scheduler": None})
+    return _change(folder, free, {**_QUEUED, **asdict(who), "scheduler": None})
 
 
 def dequeue(folder: Path) -> Status:
     """This process will not train the queued run after all: it waits for whoever continues its study."""
     who = process.this_process()
-
-    def is_ours(status: Status) -> bool:
-        return status.state == "queued" and status.identity == who
-
-    return _change(folder, is_ours, {**_NOBODY, "host": who.host}, take_requests=False)
+    changes, queued = {**_NOBODY, "host": who.host}, ("queued", who)
+    return _change(folder, lambda one: (one.state, one.identity) == queued, changes, take_requests=False)
 
 
 def _change(

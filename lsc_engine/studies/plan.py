@@ -67,7 +67,7 @@ class StudyPlan:
         """The preset with the command's options in it, without variants that were not chosen and have mistakes."""
         raw, sound = self._raw, {variant.name for variant in self.preset.variants}
         if gone := {str(variant.get("name")) for variant in expand.raw_variants(raw)} - sound:
-            kept = {"variants": [one for one in expand.raw_variants(raw) if one.get("name") not in gone]}
+            kept: Table = {"variants": [one for one in expand.raw_variants(raw) if one.get("name") not in gone]}
             if lookup(raw, "compare.baseline") in gone:
                 kept["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
             if isinstance(values := lookup(raw, "paper.values"), dict):

@@ -405,8 +405,9 @@ class _Worker:
             log = os.open(os.devnull, os.O_WRONLY)
         try:
             command += ["--device", slot.device, *arguments]
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            self.process = subprocess.Popen(command, env=env, start_new_session=True, **streams)
+            self.process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         finally:
             os.close(log)
 

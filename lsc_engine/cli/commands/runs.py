@@ -44,24 +44,21 @@ def list_(
 
     skipped: list[str] = []
     runs = list_runs(runs_dir, skipped, foreign=True)
-    short = short_ids(runs)
-    for sentence in skipped[:_MAX_SKIPPED]:
+    short, found = short_ids(runs), []
+    more = [f"{len(skipped) - _MAX_SKIPPED} more"] if len(skipped) > _MAX_SKIPPED else []
+    for sentence in [*skipped[:_MAX_SKIPPED], *more]:
         message(f"not listed: {sentence}")
-    if len(skipped) > _MAX_SKIPPED:
-        message(f"not listed: {len(skipped) - _MAX_SKIPPED} more")
-    found = [(run, run_row(run, short[run.id])) for run in runs]
-    for word in words or ():
-        keys = ("id", "state", "owner", "origin")
-        found = [
-            one for one in found if any(word in (text or "") for text in (*map(one[1].get, keys), *one[1]["tags"]))
-        ]
+    for run in runs:
+        row = run_row(run, short[run.id])
+        texts = [text or "" for text in (*map(row.get, ("id", "state", "owner", "origin")), *row["tags"])]
+        if all(any(word in text for text in texts) for word in words or ()):
+            found.append((run, row))
     if as_json:
         print_json([row for _, row in found])
         return
     roots = runs_dirs(runs_dir)
-    for root in roots:
-        if not root.is_dir():
-            message(f"{root} is not there")
+    for root in (root for root in roots if not root.is_dir()):
+        message(f"{root} is not there")
     if not found:
         where = ", ".join(str(root) for root in roots)
         none = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
@@ -101,9 +98,7 @@ def show(
     found = open_run(run, runs_dir, foreign=True)
     if follow:
         if not as_json or plot or metric:
-            raise UsageError(
-                "--follow prints lines of JSON: give --json, without --plot and --metric; or lsc-engine log"
-            )
+            raise UsageError("--follow prints JSON: give --json, without --plot and --metric; or lsc-engine log")
         follow_lines(found)
         return
     row = run_row(found, short_ids([*list_runs(runs_dir, foreign=True), found])[found.id])
@@ -194,8 +189,7 @@ def _embeddings(run: Run) -> list[str]:
     except UnreadableError as error:
         message(f"{run.id}: {error}")
         return []
-    columns, lines = shutil.get_terminal_size((80, 24))
-    mode = chart_mode()
+    (columns, lines), mode = shutil.get_terminal_size((80, 24)), chart_mode()
     rows = snapshot_rows(shot, columns, max(8, min(24, lines - 4)), mode=mode)
     dash = "-" if mode == "ascii" else "─"
     title = f"{dash} embeddings {kind_of(shot)}, epoch {shot.epoch:.1f} ".ljust(columns, dash)[:columns]
@@ -333,22 +327,21 @@ def stop(
     if not status.active and state != "queued":
         raise LscError(f"{found.id} is {state}: there is nothing to stop")
     waiting: list[str] = []
+    note = f"{found.id} will stop: it writes a checkpoint after the step it is in"
+    if not kills:
+        control.stop(found.path, status)
     if kills:
         trains_others = control.trains_other_runs(status)
         state = control.kill(found.path).state
+        note = f"{found.id} {state}"
         if trains_others and found.root is not None:
             beside = [other for other in list_runs([found.root]) if other.study == found.study]
             waiting = [other.id for other in beside if other.status().state == "queued"]
-    else:
-        control.stop(found.path, status)
-    note = f"{found.id} will stop: it writes a checkpoint after the step it is in"
-    if kills:
-        note = f"{found.id} {state}"
         if waiting:
             note += (
                 f"\nits process would have trained {len(waiting)} more of {found.study}, which wait now: the command "
-                "that began them goes on with them; stop without --now leaves the process to do so"
             )
+            note += "that began them goes on with them; stop without --now leaves the process to do so"
     elif status.scheduler is not None and status.scheduler.waits:
         note = f"{found.id}: its job {status.scheduler.job} is cancelled"
     elif status.state == "queued":
@@ -369,17 +362,15 @@ def _stop_study(runs: Sequence[Run], whole: bool, now: bool, as_json: bool) -> N
 
     if now:
         raise UsageError(f"--now ends one run; {runs[0].study} has {len(runs)}")
-    stopping: list[str] = []
     studies = {(r.study.removesuffix(TRIES), r.root) for r in runs if whole}
     arrays = [job for study, root in studies if root for job in waiting_arrays(root, study)]
     statuses = [(run, run.scheduled_status()) for run in runs]
+    stopping = [(run, status) for run, status in statuses if status.active or status.shown_state == "queued"]
     slurm.cancel(arrays, pending_only=True)
-    for run, status in statuses:
-        if status.active or status.shown_state == "queued":
-            control.stop(run.path, status)
-            stopping.append(run.id)
+    for run, status in stopping:
+        control.stop(run.path, status)
     note = f"{len(stopping)} runs will stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else "")
-    answer(as_json, {"asked": stopping, "cancelled": arrays}, note=note)
+    answer(as_json, {"asked": [run.id for run, _ in stopping], "cancelled": arrays}, note=note)
 
 
 @command("note")
