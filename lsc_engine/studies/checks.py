@@ -23,10 +23,11 @@ from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.folder.lock import Holder, holder
-from lsc_engine.runs.read.run import open_run
+from lsc_engine.runs.read.run import Run, moved_from, open_run
+from lsc_engine.studies.fork import create_fork
 from lsc_engine.studies.gpus import gpu_slots
 from lsc_engine.studies.plan import RunPlan, StudyPlan
-from lsc_engine.studies.prepare import plan_actions
+from lsc_engine.studies.prepare import StudyRun, plan_actions
 
 Message = Callable[[str], None]
 _WAIT_SECONDS = 0.5
@@ -73,6 +74,51 @@ def check_study(
     check_device(options, use_torch=use_torch)
     check_tools(tool for config in configs for tool in config.log.also or ())
     report_notes(configs, options, message)
+
+
+def prepare_resume(
+    run: Run, config: RunConfig, options: ExecutionOptions, message: Message, *, use_torch: bool
+) -> StudyRun:
+    """The run to train further. UsageError if another process trains it, or a check fails."""
+    if not options.wait and (held := holder(run.path)) is not None:
+        raise UsageError(f"{run.id}: {held.sentence()}")
+    check_not_waiting([run.path])
+    check_processes([(run.id, config)], options)
+    check_data([config], options, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
+    begun = bool(run.checkpoints())
+    if begun:
+        check_classes([(config, run.path)], options)
+    check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
+    check_device(options, use_torch=use_torch)
+    check_tools(config.log.also or ())
+    report_notes([config], options, message)
+    return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
+
+
+def prepare_fork(
+    parent: Run,
+    config: RunConfig,
+    at: int | None,
+    options: ExecutionOptions,
+    message: Message,
+    source: Table,
+    *,
+    use_torch: bool,
+) -> StudyRun:
+    """The fork with its folder, after all checks; `at` and errors as in `create_fork`."""
+    check_data([config], options)
+    check_classes([(config, parent.path)], options)
+    check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
+    check_models([config], options)
+    check_device(options, use_torch=use_torch)
+    check_tools(config.log.also or ())
+    if moved_from(parent.path, config.data.path) is not None:
+        from lsc_engine.training.run_images import check_moved
+
+        check_moved(parent.path, config, options.data_dir, message)
+    total_steps = derive(config, options.data_dir).total_steps
+    folder = create_fork(parent, config, at, total_steps, options.runs_dir, source)
+    return StudyRun(config.run_id, folder, config, (), "resume")
 
 
 def _refuse(problems: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Runs that go on: resumed as they are, or forked, which makes a new run from a checkpoint with changed settings. The
+"""A new run from a run's checkpoint with changed settings, and what may change in a run that is resumed. The
 source.json of a fork names its parent and the step."""
 
 from __future__ import annotations
@@ -12,22 +12,16 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import Table, flatten
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.config.derived import derive
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.config.typed import parse_sets
-from lsc_engine.mirrors.supervise import check_tools
 from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
 from lsc_engine.runs.folder.classes import read_classes, write_classes
 from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
-from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.folder.writer import create_run
-from lsc_engine.runs.read.run import Run, moved_from
+from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
-from lsc_engine.studies import checks
-from lsc_engine.studies.checks import ExecutionOptions, Message
-from lsc_engine.studies.plan import RunPlan, plan_study
-from lsc_engine.studies.prepare import StudyRun
+from lsc_engine.studies.plan import plan_study
 
 
 def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
@@ -52,25 +46,6 @@ def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
-def prepare_resume(
-    run: Run, config: RunConfig, options: ExecutionOptions, message: Message, *, use_torch: bool
-) -> StudyRun:
-    """The run to train further. UsageError if another process trains it, or a check fails."""
-    if not options.wait and (held := holder(run.path)) is not None:
-        raise UsageError(f"{run.id}: {held.sentence()}")
-    checks.check_not_waiting([run.path])
-    checks.check_processes([(run.id, config)], options)
-    checks.check_data([config], options, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
-    begun = bool(run.checkpoints())
-    if begun:
-        checks.check_classes([(config, run.path)], options)
-    checks.check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
-    checks.check_device(options, use_torch=use_torch)
-    check_tools(config.log.also or ())
-    checks.report_notes([config], options, message)
-    return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
-
-
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:
     """The parent's settings with `sets`, under a free variant name. UsageError for what does not fit its weights."""
     if not sets:
@@ -91,32 +66,6 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     if problems:
         raise UsageError(*problems)
     return after
-
-
-def prepare_fork(
-    parent: Run,
-    config: RunConfig,
-    at: int | None,
-    options: ExecutionOptions,
-    message: Message,
-    source: Table,
-    *,
-    use_torch: bool,
-) -> StudyRun:
-    """The fork with its folder, after all checks; `at` and errors as in `create_fork`."""
-    checks.check_data([config], options)
-    checks.check_classes([(config, parent.path)], options)
-    checks.check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
-    checks.check_models([config], options)
-    checks.check_device(options, use_torch=use_torch)
-    check_tools(config.log.also or ())
-    if moved_from(parent.path, config.data.path) is not None:
-        from lsc_engine.training.run_images import check_moved
-
-        check_moved(parent.path, config, options.data_dir, message)
-    total_steps = derive(config, options.data_dir).total_steps
-    folder = create_fork(parent, config, at, total_steps, options.runs_dir, source)
-    return StudyRun(config.run_id, folder, config, (), "resume")
 
 
 def create_fork(parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Table) -> Path:

@@ -76,7 +76,8 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
-    from lsc_engine.studies.fork import prepare_resume, resumed_config
+    from lsc_engine.studies.checks import prepare_resume
+    from lsc_engine.studies.fork import resumed_config
 
     options = execution_options(place, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
@@ -104,7 +105,8 @@ def fork(
 
     Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
     """
-    from lsc_engine.studies.fork import fork_config, prepare_fork
+    from lsc_engine.studies.checks import prepare_fork
+    from lsc_engine.studies.fork import fork_config
 
     options = execution_options(place)
     parent = open_run(ref, [options.runs_dir])
