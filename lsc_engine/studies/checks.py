@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.common.settings import Table
 from lsc_engine.config.derived import data_notes, derive, known_shortfall, missing_data, standardized
 from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.references import Reference, check_reference, references
