@@ -150,7 +150,8 @@ class RunScreen(ChartScreen):
         if views[0].read_only:
             return f"{views[0].status.owner or 'another'}'s folder is read only"
         if states is not None and not any(view.state in states for view in views):
-            return words if len(views) > 1 else f"{views[0].state} {words}".strip()
+            found = " or ".join(dict.fromkeys(view.state for view in views))
+            return f"all are {found}" if len(views) > 1 else f"{found} {words}"
         return ""
 
     def _act(self, views: Sequence[RunView], act: Callable[[RunView], object], words: str) -> None:

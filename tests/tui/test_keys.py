@@ -81,6 +81,34 @@ async def test_changed_keys_act_and_stand_in_the_footer(runs: Path) -> None:
         assert app.lsc_screen.focused is not None
 
 
+async def test_a_key_taken_by_another_command_leaves_its_twin(runs: Path) -> None:
+    config = runs.parent / "config"
+    config.mkdir()
+    (config / "keys.toml").write_text('stop = "j"\nquit = "Q"\nsort_left = ";"\n')
+    async with open_app(runs, config=config) as (app, pilot):
+        table = app.lsc_screen.table  # type: ignore[attr-defined]
+        before = table.cursor
+        await pilot.press("j", "escape", "q", "S", "comma")
+        assert (table.cursor, app.is_running, table.order.sort) == (before, True, "started")
+        await pilot.press("down")
+        assert table.cursor == before + 1
+        await pilot.press("semicolon")
+        assert table.order.sort == "where"
+        await pilot.press("Q")
+        await pilot.pause()
+        assert app._exit
+
+
+async def test_help_over_a_prompt_lists_what_acts_there(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        await pilot.press("n", "f1")
+        await pilot.pause()
+        assert "F1" in text_of(app)
+        assert "write a note" not in text_of(app)
+        await pilot.press("escape", "x", "f5")
+        assert app.lsc_screen.field is None or app.lsc_screen.field.value == "x"
+
+
 async def test_the_mouse_chooses_tabs_rows_and_places_in_charts(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         table = app.lsc_screen.table  # type: ignore[attr-defined]
