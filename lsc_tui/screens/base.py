@@ -359,7 +359,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         elif self.field is not None and not is_function_key(key):
             await self._key_in_field(self.field, key, event)
         elif not tiny or name == "quit" or self.field is not None:
-            if self.field is not None and name and name not in _KEEPS_FIELD:
+            if self.field is not None and name and name not in _KEEPS_FIELD and self.acts(name):
                 self.close_field()
             covered = bool(self.message[0]) and not self.wide
             if covered:
