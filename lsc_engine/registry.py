@@ -15,8 +15,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,8 @@ from lsc_engine.common.errors import UsageError
 
 T = TypeVar("T")
 Factory = Callable[..., Any]
+# Looking reads a file of every installed package, and each check of a preset looks several times.
+entry_points = cache(metadata.entry_points)
 
 
 class Registry(Generic[T]):
