@@ -8,14 +8,14 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from typing import Any
 
-from lsc_engine.common.errors import did_you_mean
+from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.formatting import number
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import flatten, lookup
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import ACCURACY, RunView, finite, value_text
+from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, finite, value_text
 from lsc_tui.lines import clean
 
 FIELDS: dict[str, Callable[[RunView], Any]] = {
@@ -32,7 +32,7 @@ FIELDS: dict[str, Callable[[RunView], Any]] = {
     "tag": lambda v: " ".join(v.tags),
     "note": lambda v: " ".join(v.notes),
     "loss": lambda v: finite(v.loss),
-    "best": lambda v: finite(v.best_loss),
+    "best": lambda v: finite(v.best(LOSS)),
     "done": lambda v: 100 * v.done,
     "n": lambda v: lookup(v.config, "model.dim"),
     "lr": lambda v: lookup(v.config, "optimizer.lr"),
@@ -69,93 +69,70 @@ class Filter:
     `settings` the keys that runs have, empty while that is not known."""
 
     def __init__(self, text: str, accuracy: str = ACCURACY, settings: Collection[str] = ()) -> None:
-        self.text, self.fault = text, ""
+        self.text, self.fault, self._place = text, "", 0
         self._accuracy, self._settings = accuracy, settings
-        self._groups: list[list[Test]] = [[]]
-        place = 0
-        while not self.fault and (place := len(text) - len(text[place:].lstrip())) < len(text):
-            if text[place] == "|":
-                self._groups.append([])
-                place += 1
-            else:
-                place = self._add(text, place)
-        self._groups = [group for group in self._groups if group] or [[]]
+        groups: list[list[Test]] = [[]]
+        try:
+            while (place := len(text) - len(text[self._place :].lstrip())) < len(text):
+                self._place = place
+                if text[place] == "|":
+                    groups.append([])
+                    self._place += 1
+                else:
+                    groups[-1].append(self._term())
+        except UsageError as error:
+            self.fault = f'character {self._place + 1}, "{clean(text[self._place :].split()[0])}": {error}'
+        self._groups = [group for group in groups if group] or [[]]
 
-    def _add(self, text: str, place: int) -> int:
-        """Add the term that begins at `place`, `a|b` with its alternatives; where it ends."""
+    def _term(self) -> Test:
+        """The term that begins at `_place`, `a|b` with its alternatives; the place is moved to its end."""
         tests: list[Test] = []
         key = sign = ""
         negated = False
-        while not tests or text[place : place + 1] == "|":
-            place += bool(tests)
-            found = _TERM.match(text, place)
-            if found is None or text[found.end() : found.end() + 1] == '"':
-                self._wrong(text, place, 'a " is missing')
+        while not tests or self.text[self._place : self._place + 1] == "|":
+            found = _TERM.match(self.text, self._place + bool(tests))
+            if found is None or self.text[found.end() : found.end() + 1] == '"':
+                self._place += bool(tests)
+                raise UsageError('a " is missing')
+            if not found[0]:
                 break
+            self._place = found.start()
             key, sign = (found["key"], found["sign"]) if found["key"] else (key, sign)
             negated = negated != (len(found["no"]) % 2 == 1)
-            test = self._test(text, place, found, key, sign, negated) if found[0] else None
-            if test is None:
-                break
-            tests.append(test)
-            place = found.end()
+            tests.append(self._test(found, key, sign, negated))
+            self._place = found.end()
         # Not one of them, where what is before the first is a "!".
         one = all if negated else any
-        self._groups[-1].append(lambda item: one(test(item) for test in tests))
-        return place
+        return lambda item: one(test(item) for test in tests)
 
-    def _wrong(self, text: str, place: int, words: str) -> None:
-        self.fault = self.fault or f'character {place + 1}, "{clean(text[place:].split()[0])}": {words}'
-
-    def _test(self, text: str, place: int, found: re.Match[str], key: str, sign: str, negated: bool) -> Test | None:
+    def _test(self, found: re.Match[str], key: str, sign: str, negated: bool) -> Test:
         pattern, value = found["regex"], (found["value"] if found["quoted"] is None else found["quoted"])
-        has: Callable[[str], bool] = partial(_holds, value.lower())
-        if pattern is not None:
-            try:
-                search = re.compile(pattern, re.IGNORECASE | re.MULTILINE).search
-            except re.error as error:
-                self._wrong(text, place, f"no regular expression: {error.msg} at {(error.pos or 0) + 1}")
-                return None
-
-            def has(text: str) -> bool:
-                return search(text) is not None
-
-        if not key:
-            return lambda item: has(_words(item)) != negated
-        full = self._full(key)
-        if full not in FIELDS and self._settings and full not in self._settings:
-            self._wrong(text, place, did_you_mean(key, [*FIELDS, *self._settings]) or f'no run has "{key}"')
-        elif full not in FIELDS and not self._settings and "." not in key:
-            self._wrong(text, place, did_you_mean(key, FIELDS))
-        elif sign == ":":
-            exact = full in _EXACT and pattern is None and bool(value)
-            return self._on_runs(full, lambda x: _text(x).lower() == value.lower() if exact else has(_text(x)), negated)
-        else:
-            return self._comparison(text, place, full, sign, value, negated)
-        return None
-
-    def _comparison(self, text: str, place: int, key: str, sign: str, value: str, negated: bool) -> Test | None:
-        limit: float | None = None
         try:
-            limit = float(value.replace("_", ""))
-        except ValueError:
-            if sign not in ("=", "!=") or key in NUMBERS or not value:
-                self._wrong(text, place, f"{key}{sign} needs a number")
-                return None
-        compare = _SIGNS[sign]
-
-        def holds(found: Any) -> bool:
-            number = number_of(found)
-            if limit is not None and number is not None:
-                return compare(number, limit)
-            return sign in ("=", "!=") and key not in NUMBERS and compare(_text(found).lower(), value.lower())
-
-        return self._on_runs(key, holds, negated)
-
-    def _full(self, key: str) -> str:
-        """The dotted key that its last part stands for, where only one does."""
+            compiled = re.compile(re.escape(value) if pattern is None else pattern, re.IGNORECASE | re.MULTILINE)
+        except re.error as error:
+            raise UsageError(f"no regular expression: {error.msg} at {(error.pos or 0) + 1}") from None
+        if not key:
+            return lambda item: (compiled.search(_words(item)) is not None) != negated
+        # The dotted key that its last part stands for, where only one does.
         ends = [name for name in self._settings if name.endswith(f".{key}")] if key not in FIELDS else []
-        return ends[0] if len(ends) == 1 else key
+        full = ends[0] if len(ends) == 1 else key
+        if full not in FIELDS and self._settings and full not in self._settings:
+            raise UsageError(did_you_mean(key, [*FIELDS, *self._settings]) or f'no run has "{key}"')
+        if full not in FIELDS and not self._settings and "." not in key:
+            raise UsageError(did_you_mean(key, FIELDS))
+        if sign == ":":
+            match = compiled.fullmatch if full in _EXACT and pattern is None and value else compiled.search
+            return self._on_runs(full, lambda known: match(_text(known)) is not None, negated)
+        limit = number(value)
+        if limit is None and (sign not in ("=", "!=") or full in NUMBERS or not value):
+            raise UsageError(f"{full}{sign} needs a number")
+
+        def holds(known: Any) -> bool:
+            if limit is not None and (other := number_of(known)) is not None:
+                return _SIGNS[sign](other, limit)
+            return sign in ("=", "!=") and full not in NUMBERS and _SIGNS[sign](_text(known).lower(), value.lower())
+
+        return self._on_runs(full, holds, negated)
 
     def _on_runs(self, key: str, holds: Callable[[Any], bool], negated: bool) -> Test:
         def test(item: RunView | Report) -> bool:
@@ -167,10 +144,6 @@ class Filter:
 
     def __call__(self, item: RunView | Report) -> bool:
         return not self.fault and any(all(test(item) for test in group) for group in self._groups)
-
-
-def _holds(part: str, text: str) -> bool:
-    return part in text.lower()
 
 
 def _words(item: RunView | Report) -> str:

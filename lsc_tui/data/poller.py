@@ -48,36 +48,26 @@ class Poller(threading.Thread):
         self, folders: Sequence[Path], notify: Callable[[], object], *, hardware: bool = True, made_later: bool = False
     ) -> None:
         super().__init__(name="collector", daemon=True)
-        self._folders = list(folders)
-        self._notify = notify
-        self._lock = threading.Lock()
-        self._update = Update()
+        self._folders, self._notify, self._made_later = list(folders), notify, made_later
+        self._lock, self._ended, self._wake = threading.Lock(), threading.Event(), threading.Event()
+        self._update, self._work = Update(), list[Callable[[dict[str, Run]], object]]()
         self.update_waiting = False  # a change has been posted that `take` has not handed over yet
-        self._ended = threading.Event()
-        self._wake = threading.Event()
+        self._loaded = False  # every run has been looked at once
+        self._reading, self.focused, self._rounds = False, True, 0
+        self._next_scan = self._next_look = self._next_hardware = self._all_until = 0.0
         self._tracked: dict[str, TrackedRun] = {}
+        self._short: dict[str, str] = {}
         self.subscribed: dict[str, frozenset[str]] = {}  # the runs whose curves are wanted, with the metrics
+        self._log_key = self.subscribed_embeddings = ""
         self._sent: dict[str, tuple[object, ...]] = {}
         self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
-        self._log_key = self.subscribed_embeddings = ""
         self._snapshots: SnapshotReader | None = None
-        self._report_reader = ReportReader()
-        self._reports: tuple[Report, ...] = ()
+        self._report_reader, self._reports = ReportReader(), tuple[Report, ...]()
         self.log: LogIndex | None = None
-        self._made_later = made_later
         self._sampler = Sampler() if hardware else None
-        self._loaded = False  # every run has been looked at once
-        self._short: dict[str, str] = {}
-        self._next_scan = self._next_look = self._next_hardware = 0.0
-        self._reading = False
-        self._rounds = 0
-        self._all_until = 0.0
-        self.focused = True
-        self._work: list[Callable[[dict[str, Run]], object]] = []
         self._jobs: slurm.Jobs | None = None
-        self._slurm_thread: threading.Thread | None = None
-        self._slurm_queried = float("-inf")
+        self._slurm_thread, self._slurm_queried = threading.Thread(), float("-inf")
 
     def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
@@ -222,7 +212,7 @@ class Poller(threading.Thread):
         """What Slurm answered last. It is asked in a thread of its own, since it may take long, and only from here:
         while some run is one of its jobs."""
         due = time.monotonic() - self._slurm_queried > slurm.KEEP_SECONDS
-        if due and (self._slurm_thread is None or not self._slurm_thread.is_alive()):
+        if due and not self._slurm_thread.is_alive():
 
             def ask() -> None:
                 self._jobs = slurm.query() or self._jobs
@@ -337,10 +327,8 @@ def _folder(path: Path, number: int, *, seen: bool = True) -> Folder:
     name = ""
     if number and info.st_uid != os.getuid():
         try:
-            import pwd
-
-            name = pwd.getpwuid(info.st_uid).pw_name
-        except (ImportError, KeyError):
+            name = path.owner()
+        except KeyError:
             name = str(info.st_uid)
     elif number:
         name = path.parent.name if path.name == "runs" else path.name

@@ -21,14 +21,13 @@ from typing import Any
 import tomli_w
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
-from lsc_engine.common.settings import Table, lookup, nested
+from lsc_engine.common.settings import Table, lookup, nested, without
 from lsc_engine.config.expand import draft_variants, overlay, raw_variants, sections_of
 from lsc_engine.config.schema import Setting, acts, fields
 from lsc_engine.config.typed import parse_seeds, typed_value
 from lsc_engine.config.values import Duration
-from lsc_tui.data.run_view import float_text
+from lsc_tui.data.run_view import value_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SETTINGS: dict[str, Setting] = {
@@ -124,12 +123,10 @@ class Form:
         self.highlighted = self.names.index(names[(names.index(self.variant) + by) % len(names)])
 
     def label(self, name: str) -> str:
-        table = next((v for v in self.variants if v.get("name") == name), {})
-        return str(table.get("label", name))
+        return next((str(v.get("label", name)) for v in self.variants if v.get("name") == name), name)
 
     def letter(self, name: str) -> str:
-        place = self.names.index(name)
-        return LETTERS[place] if place < len(LETTERS) else "+"
+        return dict(zip(self.names, LETTERS, strict=False)).get(name, "+")
 
     def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
         """What the tables say of a setting, None where they leave it to its default."""
@@ -165,7 +162,7 @@ class Form:
     def set(self, key: str, text: str, *, variant: str = "") -> None:
         """A setting as typed, for one variant where it is set by variants; empty leaves it to the preset's default.
         UsageError where it cannot be read at all."""
-        self.put(key, typed(SETTINGS[key], text), [variant or self.variant])
+        self.put(key, typed(key, text), [variant or self.variant])
 
     def put(self, key: str, value: Any, names: Collection[str]) -> None:
         """A setting's value, None to leave it out: for these variants where it is set by variants, else for all."""
@@ -194,29 +191,29 @@ class Form:
     def set_seeds(self, text: str) -> None:
         """Seeds as typed: `0 1 2`, `0,1,2` or `0-4`."""
         seeds = list(parse_seeds(text, "seeds"))
-        rest = {key: value for key, value in self.raw.items() if key not in ("seed", "seeds")}
+        rest = without(without(self.raw, "seed"), "seeds")
         # Top-level keys stand before the first table of the file.
         self.raw = {"seeds": seeds, **rest} if seeds != [0] or "seeds" in self.before else {"seed": 0, **rest}
 
     @property
-    def tune(self) -> Any:
-        return self.raw.get("tune")
+    def grid(self) -> Table:
+        """The tuning grid, as far as it is a table; empty where there is none."""
+        tune = self.raw.get("tune")
+        return tune if isinstance(tune, dict) else {}
 
     def toggle_tune(self) -> None:
         """The same few learning rates for every variant first, or not; a preset's own grid comes back."""
-        rest = {key: value for key, value in self.raw.items() if key != "tune"}
-        if self.tune is None:
+        tuned, self.raw = "tune" in self.raw, without(self.raw, "tune")
+        if not tuned:
             whole = Duration.parse(str(self.given("train.duration", self.variant) or "10 epochs"))
             number, unit = whole.amount * TRY_SHARE, whole.unit
             short = f"{max(1, round(number))}" if unit in ("steps", "examples") else f"{number:g}"
             own = {"optimizer.lr": list(TRY_LR), "duration": f"{short} {unit}", "seed": TRY_SEED}
-            rest |= {"tune": self.tuned or own}
-        self.raw = rest
+            self.raw = self.raw | {"tune": self.tuned or own}
 
     @property
     def tune_text(self) -> str:
-        grid = self.tune if isinstance(self.tune, dict) else {}
-        words = {key: ", ".join(map(toml_text, v)) if isinstance(v, list) else str(v) for key, v in grid.items()}
+        words = {key: ", ".join(map(toml_text, v)) if isinstance(v, list) else str(v) for key, v in self.grid.items()}
         return "; ".join(f"{key} = {text}" for key, text in words.items())
 
     def set_tune(self, text: str) -> None:
@@ -227,15 +224,13 @@ class Form:
             if not sign or not value:
                 raise UsageError(f'tune: "{part.strip()}" has no values; write optimizer.lr = 1e-4, 1e-3')
             grid[key] = typed_value(f"tune.{key}", value)
-        rest = {key: value for key, value in self.raw.items() if key != "tune"}
-        self.raw = rest | ({"tune": grid} if grid else {})
+        self.raw = without(self.raw, "tune") | ({"tune": grid} if grid else {})
 
     @property
     def try_share(self) -> float:
         """How long a try of the grid is, as a share of a run."""
-        grid = self.tune if isinstance(self.tune, dict) else {}
         whole = str(self.given("train.duration", self.variant) or "")
-        return length_ratio(str(grid["duration"]), whole) if "duration" in grid else 1.0
+        return length_ratio(str(self.grid["duration"]), whole) if "duration" in self.grid else 1.0
 
     def toml(self) -> str:
         """The preset as it will be saved: as written where nothing it says has changed."""
@@ -302,19 +297,16 @@ def length_ratio(one: str, other: str) -> float:
     return long.amount / short.amount if long.unit == short.unit and short.amount > 0 else 1.0
 
 
-def typed(setting: Setting, text: str) -> Any:
+def typed(key: str, text: str) -> Any:
     """The TOML value that a typed text means; None for an empty one, which leaves the setting out."""
-    return typed_value(setting.key, text) if text.strip() else None
+    return typed_value(key, text) if text.strip() else None
 
 
 def _with(table: Table, key: str, value: Any) -> Table:
     if value is not None:
         return overlay(table, nested(key, value))
-    section, name = key.split(".", 1)
-    if not isinstance(table.get(section), dict):
-        return table
-    left = {k: v for k, v in table[section].items() if k != name}
-    return {k: left if k == section else v for k, v in table.items() if k != section or left}
+    section, left = key.partition(".")[0], without(table, key)
+    return left if left.get(section) else without(left, section)
 
 
 def _dotted(table: Table, prefix: str = "") -> str:
@@ -343,25 +335,15 @@ def toml_text(value: Any) -> str:
 
 
 def value_words(value: Any) -> str:
-    """A value as it is shown, exactly: `1e-5`, `300 000`, `a, b`."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        short = float_text(value)
-        return short if float(short) == value else repr(value)
-    if isinstance(value, int):
-        return grouped(value) if abs(value) >= 10_000 else str(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{k} = {value_words(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(value_words, value)) or "none"
-    return str(value)
+    """A value as `value_text` has it, a number exactly."""
+    short = value_text(value)
+    return repr(value) if isinstance(value, float) and float(short) != value else short
 
 
 def field_text(key: str, value: Any) -> str:
-    """A setting's value as it stands in the text field: `typed` reads the same from it."""
+    """A setting's value as it stands in the text field, from which the same is read."""
     text = "" if value is None else value if isinstance(value, str) else toml_text(value)
-    return text if value is None or typed(SETTINGS[key], text) == value else toml_text(value)
+    return text if value is None or typed(key, text) == value else toml_text(value)
 
 
 def shown_value(key: str, given: Any, resolved: Table | None) -> tuple[str, bool]:

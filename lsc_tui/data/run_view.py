@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from lsc_engine.charts.chart import Series
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.common.settings import lookup
+from lsc_engine.config.values import Duration
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.metrics.machine import Sample
@@ -109,10 +111,6 @@ class RunView:
         return self.status.best.get(metric)
 
     @property
-    def best_loss(self) -> float | None:
-        return self.status.best.get(LOSS)
-
-    @property
     def speed(self) -> float | None:
         return self.status.metrics.get("speed/images_per_second")
 
@@ -126,15 +124,13 @@ class RunView:
     @property
     def epochs(self) -> float | None:
         """Epochs of the whole run, estimated from the share that is done."""
-        duration = str(lookup(self.config, "train.duration") or "")
-        number, _, unit = duration.partition(" ")
-        if unit.startswith("epoch"):
-            try:
-                return float(number.replace("_", ""))
-            except ValueError:
-                return None
-        if self.status.epoch and self.status.step and self.status.total_steps:
-            return round(self.status.epoch * self.status.total_steps / self.status.step, 1)
+        with suppress(ValueError):
+            duration = Duration.parse(str(lookup(self.config, "train.duration")))
+            if duration.unit == "epochs":
+                return duration.amount
+        status = self.status
+        if status.epoch and status.step and status.total_steps:
+            return round(status.epoch * status.total_steps / status.step, 1)
         return None
 
 
@@ -248,17 +244,16 @@ class Store:
     def apply(self, update: Update) -> bool:
         """Take in what the poller found; whether these are the first runs."""
         self.runs.update(update.runs)
-        self.version += bool(update.runs or update.gone or update.folders is not None or update.loaded)
-        self.reports = update.reports if update.reports is not None else self.reports
+        self.curves.update(update.curves)
         for key in update.gone:
             for known in (self.runs, self.curves, self.embeddings, self.marked):
                 known.pop(key, None)
-        self.curves.update(update.curves)
+        self.version += bool(update.runs or update.gone or update.folders is not None or update.loaded)
         # Embeddings of one run at a time: the others give their memory back.
-        self.embeddings = update.embeddings or self.embeddings
+        self.embeddings, self.hardware = update.embeddings or self.embeddings, update.hardware or self.hardware
+        self.reports = update.reports if update.reports is not None else self.reports
         if update.folders is not None:
             self.folders, self.older = update.folders, update.older
-        self.hardware = update.hardware or self.hardware
         first, self.loaded = update.loaded and not self.loaded, self.loaded or update.loaded
         return first
 
@@ -271,9 +266,6 @@ class Store:
 
     def counts(self) -> Counter[str]:
         return Counter(view.state for view in self.runs.values())
-
-    def letter(self, key: str) -> str:
-        return self.marked.get(key, "")
 
     def mark(self, key: str) -> None:
         """Mark a run with the first free letter, or unmark it."""
@@ -328,16 +320,18 @@ def setting_differences(view: RunView, base: RunView) -> list[tuple[str, str, st
 
 
 def value_text(value: Any) -> str:
-    """A setting as it is written for people."""
-    if value is None:
-        return "-"
+    """A setting as it is written for people: `1e-4`, `300 000`, `true`, `a, b`."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return str(value).lower()
     if isinstance(value, float):
         return float_text(value)
     if isinstance(value, int) and abs(value) >= 10_000:
         return grouped(value)
-    return " ".join(value_text(v) for v in value) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} = {value_text(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value)) or "none"
+    return "-" if value is None else str(value)
 
 
 def float_text(value: float) -> str:

@@ -84,7 +84,7 @@ def examine(form: Form) -> Outcome:
     out = Outcome(text=form.toml(), study=form.wanted or form.study)
     form.study = out.study
     data = form.data_dir or None
-    out.problems = [*_lacking(), *_place_problems(form)]
+    out.problems = _place_problems(form)
     if form.source == "fork":
         return _examine_fork(form, out, data)
     try:
@@ -116,16 +116,12 @@ def examine(form: Form) -> Outcome:
     return out
 
 
-def _lacking() -> list[Problem]:
-    """What a light installation has to say: no run can train here."""
-    lacks = next((name for name in FULL if find_spec(name) is None), None)
-    words = f"training needs {lacks}, which this light installation lacks; in the folder of lsc: pip install ."
-    return [Problem("device", words)] if lacks else []
-
-
 def _place_problems(form: Form) -> list[Problem]:
-    fault, folder = study_fault(form.study), form.runs_dir
-    found = [Problem("study", fault)] if fault is not None and form.source != "fork" else []
+    fault, folder, found = study_fault(form.study), form.runs_dir, list[Problem]()
+    if lacks := next((name for name in FULL if find_spec(name) is None), ""):
+        words = f"training needs {lacks}, which this light installation lacks; in the folder of lsc: pip install ."
+        found.append(Problem("device", words))
+    found += [Problem("study", fault)] if fault is not None and form.source != "fork" else []
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     if not os.access(there, os.W_OK):
         found.append(Problem("runs", f"{folder} cannot be written to; name another folder"))

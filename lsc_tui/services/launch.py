@@ -15,6 +15,7 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.ids import suggested_name
 from lsc_engine.common.safe_io import decoded, read_bytes
+from lsc_engine.common.settings import without
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.load import LARGEST_FILE
 from lsc_engine.runs.folder.layout import PRESET
@@ -35,25 +36,14 @@ LARGEST_LOG = 8 << 20
 def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`). A run
     like one of another's goes to the `own` runs folder."""
-    text = decoded(read_bytes(view.run.path / PRESET, LARGEST_FILE))
-    root, variants = (
-        own if view.read_only else view.run.root or Path("."),
-        [{"name": view.variant, "label": view.label}],
-    )
+    raw = without(tomllib.loads(decoded(read_bytes(view.run.path / PRESET, LARGEST_FILE))), "run")
+    raw["variants"] = [{"name": view.variant, "label": view.label}]
+    root = own if view.read_only else view.run.root or Path(".")
     if kind == "fork":
-        form = Form.of(text, f"fork of {view.id}", view.study, root, source="fork", parent=view.id)
-        for table in (form.before, form.raw):
-            table.pop("run", None)
-            table["variants"] = variants
-        form.on = {view.variant}
-        return form
-    raw = tomllib.loads(text)
-    raw.pop("run", None)
-    raw["variants"] = variants
-    if isinstance(raw.get("compare"), dict):
-        raw["compare"].pop("baseline", None)
-    leaf = view.study.rpartition("/")[2]
-    return Form.of(tomli_w.dumps(raw), f"as {view.id}", free_name(root, leaf), root, source="copy")
+        text, heading = tomli_w.dumps(raw), f"fork of {view.id}"
+        return Form.of(text, heading, view.study, root, source="fork", parent=view.id)
+    text, leaf = tomli_w.dumps(without(raw, "compare.baseline")), view.study.rpartition("/")[2]
+    return Form.of(text, f"as {view.id}", free_name(root, leaf), root, source="copy")
 
 
 def launch_argv(form: Form, preset: Path | None, command: str = "run") -> list[str]:
@@ -64,8 +54,8 @@ def launch_argv(form: Form, preset: Path | None, command: str = "run") -> list[s
         argv += ["--at", form.at] if form.at else []
     else:
         argv += [command, str(preset), "--name", form.study]
-        if set(form.names) - form.on:
-            argv += [part for name in form.names if name in form.on for part in ("--variant", name)]
+        off = set(form.names) - form.on
+        argv += [part for name in form.names if off and name in form.on for part in ("--variant", name)]
     argv += ["--runs-dir", str(form.runs_dir.absolute())]
     return argv + (["--data-dir", form.data_dir] if form.data_dir else [])
 
@@ -88,8 +78,7 @@ def launch_file(form: Form, ending: str) -> Path:
 
 
 def keep_toml(form: Form) -> Path:
-    """The file that the launched command reads: the form, in the runs folder. A preset's own file may have been changed
-    since it was shown."""
+    """The form as the launched command reads it: a preset's own file may have been changed since it was shown."""
     path = launch_file(form, "toml")
     path.write_text(form.toml())
     return path

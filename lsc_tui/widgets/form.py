@@ -104,7 +104,6 @@ def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
     out, needed, own = [], form.needed, [key for key in SETTINGS if form.by_variant(key)]
     for number, name in enumerate(form.names):
         box = "x" if name in form.on else "+" if name in needed else " "
-        found = [p for p in problems if p.variant == name]
         out.append(
             Row(
                 "variant",
@@ -114,18 +113,16 @@ def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
                 "*" if any(form.changed(key, name) for key in own) else " ",
                 "needed by another" if name in needed else "",
                 name not in form.on,
-                "" if not found else "!" if all(p.warning for p in found) else "✗",
+                _fault([p for p in problems if p.variant == name]),
             )
         )
     now, before = (raw.get("seeds", raw.get("seed")) for raw in (form.raw, form.before))
     mark = "*" if now != before else " "
     out.append(Row("seeds", "seeds", "seeds", form.seeds, mark, fault=_fault(problems, "seeds")))
     if form.source != "fork":
-        words, grid = "[ ] try a grid first", form.tune
-        if isinstance(grid, dict):
-            lists = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
-            words = f"[x] try {'; '.join(lists)} first"
-        mark = "*" if grid != form.before.get("tune") else " "
+        lists = [f"{k.rpartition('.')[2]} {value_words(v)}" for k, v in form.grid.items() if isinstance(v, list)]
+        words = f"[x] try {'; '.join(lists)} first" if "tune" in form.raw else "[ ] try a grid first"
+        mark = "*" if form.raw.get("tune") != form.before.get("tune") else " "
         out.append(Row("tune", "tune", "lr for every", words, mark, fault=_fault(problems, "tune")))
     return out
 
@@ -137,8 +134,9 @@ def problem_words(form: Form, problem: Problem, short: bool = True) -> str:
     return clean(f"{who}{key}: {problem.message}" if key else f"{who}{problem.message}")
 
 
-def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) -> str:
-    found = [p for p in problems if p.key == key and (variant is None or p.variant in (None, variant))]
+def _fault(problems: Sequence[Problem], key: str = "", variant: str | None = None) -> str:
+    """`✗`, `!` for warnings alone, else ""; of the problems with a key and of a variant."""
+    found = [p for p in problems if key in ("", p.key) and (variant is None or p.variant in (None, variant))]
     return "" if not found else "!" if all(p.warning for p in found) else "✗"
 
 
@@ -147,8 +145,7 @@ def _setting(form: Form, key: str, resolved: dict[str, Any] | None, problems: Se
     value, default = shown_value(key, form.given(key, name), resolved)
     if form.given(key, name) is None and not form.acts_in(key, name):
         value, default = "-", True
-    tried = form.tune.get(key) if isinstance(form.tune, dict) else None
-    if isinstance(tried, list):
+    if isinstance(tried := form.grid.get(key), list):
         value, default = f"best of {value_words(tried)}", False
     note = clean(form.provenance(key).partition(":")[2].strip())
     note = f"of {form.letter(name)} alone" if form.by_variant(key) else note

@@ -17,7 +17,7 @@ from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.filters import value_of
 from lsc_tui.data.reports import KINDS, Report
-from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_number, value_text
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, finite, gpu_number, value_text
 from lsc_tui.lines import (
     STATES,
     Line,
@@ -337,7 +337,7 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
             loss = mean(lambda v: v.loss)
             return loss_text(loss, kind), "" if loss is None or math.isfinite(loss) else "error"
         case "best":
-            return loss_text(mean(lambda v: v.best_loss)), "dim"
+            return loss_text(mean(lambda v: v.best(LOSS))), "dim"
         case "acc":
             return percent(mean(lambda v: v.last(accuracy))), ""
         case "best_acc":

@@ -22,7 +22,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
-from lsc_tui.screens.compare.panels import csv_text, latex_text, verdict_narrow, verdict_wide
+from lsc_tui.screens.compare.panels import csv_text, latex_text, verdict_lines
 from lsc_tui.screens.compare.screen import CompareScreen
 from tests.waiting import pause_until
 
@@ -388,11 +388,9 @@ async def test_a_kind_without_a_level_is_named_and_long_verdicts_go_on_in_the_ne
     async with comparing(study) as (_, _, screen):
         found = shown(screen)
         few = Request(found.request.views, levels=(("train/accuracy", (0.9,)),))
-        lines = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(Reader().read(few, {}), 80)]
+        lines = ["".join(t for t, _ in line).rstrip() for line in verdict_lines(Reader().read(few, {}), 80)]
         assert any(line.startswith("loss      no level is set for it: m shows it") for line in lines)
-        wide = ["".join(t for t, _ in line) for line in verdict_wide(Reader().read(few, {}), 76)]
-        assert any("by loss" in line and "no level is set" in line for line in wide)
-        narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(found, 60)]
+        narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_lines(found, 60)]
         assert all(len(line) <= 60 for line in narrow)
         outcome = " ".join(narrow)
         for letter in "bcd":

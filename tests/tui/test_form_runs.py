@@ -13,7 +13,7 @@ from lsc_engine.config.load import load_preset, load_run_config
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import create_study
-from lsc_tui.data.preset_form import SETTINGS, Form, field_text, shown_value, typed, value_words
+from lsc_tui.data.preset_form import Form, field_text, shown_value, typed, value_words
 from lsc_tui.data.run_view import Store
 from lsc_tui.services.form_check import examine
 from lsc_tui.services.launch import keep_toml, launch_argv
@@ -131,7 +131,7 @@ def compare(form: Form) -> bool:
         assert shown["study"] == config.study
         own = config.flat()
         for key in form.keys(True):
-            tried = key in (form.tune or {})
+            tried = key in (form.grid or {})
             if shown[key] != "-" and not tried:
                 value, _ = shown_value(key, None, own)
                 here = shown[key].replace("@c", f"{config.study}/c/seed-{config.seed}")
@@ -208,6 +208,6 @@ def test_the_file_of_a_preset_that_changes_meanwhile_is_not_what_is_launched(tmp
 )
 def test_what_stands_in_a_field_means_the_value_it_came_from(pair: tuple[str, object]) -> None:
     key, value = pair
-    assert typed(SETTINGS[key], field_text(key, value)) == value
+    assert typed(key, field_text(key, value)) == value
     if isinstance(value, float):
         assert float(value_words(value).replace(" ", "")) == value

@@ -383,7 +383,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         view = next(v for v in app.store.runs.values() if v.id == "lsc-2025/fig9/V21-384/seed-0")
         app.store.form = ("copy", view.key)
         app.go("new")
-        screen._take_form()
+        screen.on_screen_resume()
         await ready(app, pilot)
         assert screen.form is not None
         assert screen.outcome is not None
@@ -392,7 +392,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         assert screen.outcome.runs == ("fig9-2/V21-384/seed-0",)
         app.store.form = ("fork", view.key)
         app.go("new")
-        screen._take_form()
+        screen.on_screen_resume()
         await ready(app, pilot)
         assert screen.form.source == "fork"
         assert "change a setting first" in screen.outcome.faults[0].message
@@ -683,7 +683,7 @@ async def test_the_grid_is_edited_as_text(place: Path) -> None:
         await pilot.press("enter", "enter", "ctrl+u", *"optimizer.lr = 1e-3, 2e-3; train.batch_size = 8, 16, 32;")
         await pilot.press(*" duration = 1 epochs; seed = 4", "enter")
         await ready(app, pilot)
-        assert screen.form.tune == {
+        assert screen.form.grid == {
             "optimizer.lr": [1e-3, 2e-3], "train.batch_size": [8, 16, 32], "duration": "1 epochs", "seed": 4,
         }  # fmt: skip
         assert screen.outcome is not None
@@ -701,7 +701,7 @@ async def test_the_grid_is_edited_as_text(place: Path) -> None:
         await ready(app, pilot)
         assert screen.outcome.faults
         await pilot.press("enter", "ctrl+u", "enter")
-        assert screen.form.tune is None
+        assert screen.form.grid == {}
 
 
 def test_no_two_presets_have_the_same_cut_title() -> None:

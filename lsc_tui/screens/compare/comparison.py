@@ -18,7 +18,6 @@ from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import Verdict, verdicts
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import MACHINE
 from lsc_engine.runs.folder.machine import BUSY, THROTTLED
 from lsc_engine.runs.metrics.machine import newest
@@ -185,26 +184,6 @@ def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
     mean, digits = level.mean(unit) or 0.0, 0 if max(reached) >= 10 else 1
     places = 0 if mean >= 100 else 1 if mean >= 1 else 2
     return f"{mean:.{places}f} ({min(reached):.{digits}f}-{max(reached):.{digits}f})"
-
-
-def claim_of(found: Compared) -> tuple[str, str, str]:
-    """Claim, source, and the sentence on the data, where the rows share them."""
-    configs = [row.runs[0].config for row in found.rows]
-    claims, sources = ({str(config.get(name) or "") for config in configs} for name in ("claim", "source"))
-    texts = set()
-    for config in configs:
-        names = ("data.dataset", "data.labels", "data.classes", "data.image_size")
-        dataset, labels, classes, size = (lookup(config, name) for name in names)
-        count = value_text(classes) if isinstance(classes, int) else ""
-        words = [dataset, count, "unique" if labels == "unique" else "classes" if count else ""]
-        text = " ".join(clean(word) for word in words if word) + (f", {size} px" if isinstance(size, int) else "")
-        provenance = config.get("provenance")
-        whose = provenance.get("data.dataset") if isinstance(provenance, dict) else None
-        ours = isinstance(whose, str) and whose.startswith("ours")
-        texts.add(text + (", not the paper's" if ours else ""))
-    data = texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
-    claim, source = (clean(values.pop()) if len(values) == 1 else "" for values in (claims, sources))
-    return claim, source, data
 
 
 _DISTURBED = {

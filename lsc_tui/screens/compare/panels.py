@@ -14,10 +14,11 @@ from typing import Any
 from lsc_engine.analysis.compare import OTHER_DEVICE, UNCOMPILED, Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import as_series
-from lsc_engine.analysis.verdict import OPEN, OVER, Verdict
+from lsc_engine.analysis.verdict import OPEN, OVER
 from lsc_engine.common import safe_io
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import percent
+from lsc_engine.common.settings import lookup
 from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.settings import settings_of
@@ -44,6 +45,7 @@ from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
 
 FIGURE_SECONDS = 120
+_MOODS = {"holds": "good", "fails": "error"}
 Column = tuple[str, int, str]  # head, width, alignment
 NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
 ALONE = "mark a second run, or p here to pin this one"
@@ -59,7 +61,21 @@ def heading(found: Compared, width: int, wide: bool) -> list[Line]:
     """Study and counts; claim, source and data."""
     studies = list(dict.fromkeys(run.study for row in found.rows for run in row.runs))
     name = clean(studies[0]) if len(studies) == 1 else f"{len(studies)} studies"
-    claim, source, data = comparison.claim_of(found)
+    configs = [row.runs[0].config for row in found.rows]
+    claims, sources = ({str(config.get(name) or "") for config in configs} for name in ("claim", "source"))
+    texts = set()
+    for config in configs:
+        names = ("data.dataset", "data.labels", "data.classes", "data.image_size")
+        dataset, labels, classes, size = (lookup(config, name) for name in names)
+        count = value_text(classes) if isinstance(classes, int) else ""
+        words = [dataset, count, "unique" if labels == "unique" else "classes" if count else ""]
+        text = " ".join(clean(word) for word in words if word) + (f", {size} px" if isinstance(size, int) else "")
+        provenance = config.get("provenance")
+        whose = provenance.get("data.dataset") if isinstance(provenance, dict) else None
+        ours = isinstance(whose, str) and whose.startswith("ours")
+        texts.add(text + (", not the paper's" if ours else ""))
+    data = texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
+    claim, source = (clean(values.pop()) if len(values) == 1 else "" for values in (claims, sources))
     states = Counter("done" if s == "finished" else s for row in found.rows for s in row.states.values())
     parts = ", ".join(f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w)))
     quoted, counts = f'"{claim}"' if claim else "none in the preset", f"{counted(states.total(), 'run')}: {parts}"
@@ -228,11 +244,7 @@ def _claim_lines(claims: Claims, width: int) -> list[Line]:
     return out
 
 
-def _mood(verdict: Verdict) -> str:
-    return {"holds": "good", "fails": "error"}.get(verdict.result, "")
-
-
-def verdict_narrow(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
+def verdict_lines(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
     """The claims, one line by accuracy, one by loss, then what has to be added."""
     out, base, name = _claim_lines(claims, width), found.letters[found.base.key], clean(found.base.label)
     letters = {row.label: found.letters[row.key] for row in found.rows}
@@ -243,7 +255,7 @@ def verdict_narrow(found: Compared, width: int, claims: Claims = ()) -> list[Lin
             words = f"open, so far {verdict.so_far}{count}" if verdict.open else f"{verdict.so_far}{count}"
             if verdict.note or (verdict.open and verdict.so_far == OPEN):
                 words = verdict.result
-            piece = alike.setdefault((words, _mood(verdict)), [])
+            piece = alike.setdefault((words, _MOODS.get(verdict.result, "")), [])
             piece += [(" " if piece else "", ""), (letters[verdict.row], style_of(letters[verdict.row]))]
         lead: Line = [(f"{kind:<9} ", "dim")]
         if alike:
@@ -255,37 +267,6 @@ def verdict_narrow(found: Compared, width: int, claims: Claims = ()) -> list[Lin
         out.append([(ALONE, "dim")])
     sentences = [s for s in (comparison.disagreement(found), *comparison.unequal(found)) if s]
     return out + [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
-
-
-def verdict_wide(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
-    """The claims, then one row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
-    out: list[Line] = [[(" ", ""), *line] for line in _claim_lines(claims, width - 2)]
-    out += [[]] if out else []
-    room, base = max(12, width - 51), found.letters[found.base.key]
-    letters, waiting = {row.label: found.letters[row.key] for row in found.rows}, list[str]()
-    for label in dict.fromkeys(v.row for v in found.verdicts):
-        letter, own = letters[label], [v for v in found.verdicts if v.row == label]
-        if all(v.so_far == OPEN for v in own):
-            waiting.append(letter)
-            continue
-        head: Line = [(f" {letter} ", style_of(letter)), (fit(f"{clean(label)} faster than {base}", room), "")]
-        for verdict in own:
-            line = [*pad(head, room + 3), (f" {verdict.kind:<9}", "dim"), (f"{verdict}", _mood(verdict))]
-            if names := [level_name(metric, level) for metric, level in verdict.levels]:
-                at = f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else "")
-                line += [(at, "dim")] if width_of(line) + len(at) <= width else []
-            out.append(line)
-            head = []
-    if waiting:
-        line = [part for letter in waiting for part in ((" ", ""), (letter, style_of(letter)))]
-        out.append([*line, (" faster than ", ""), (base, style_of(base)), (": open", "dim")])
-    if len(found.rows) < 2:
-        out.append([(f" {ALONE}", "dim")])
-    else:
-        out += [[(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")] for kind in comparison.kinds_without_level(found)]
-    if sentence := comparison.disagreement(found):
-        out += [[], *([(f" {line}", "")] for line in wrap(sentence[0].upper() + sentence[1:], width - 2))]
-    return out
 
 
 def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:

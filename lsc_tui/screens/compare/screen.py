@@ -6,7 +6,6 @@ levels, axes) can be saved with the runs and opened again; tables and figures ar
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.chart import Level, Mark, Series
+from lsc_engine.common.formatting import number
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.metrics.machine import PREFIX
@@ -145,7 +145,7 @@ class CompareScreen(ChartScreen):
             f"{pinned.study}/{pinned.variant}" if pinned is not None else "",
             None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
             self.look.axis,
-            tuple(store.letter(view.key) for view in views) if self.by_marks else (),
+            tuple(store.marked.get(view.key, "") for view in views) if self.by_marks else (),
             self.metric if self.metric.startswith(PREFIX) else "",
         )
 
@@ -222,7 +222,7 @@ class CompareScreen(ChartScreen):
         if self.wide:
             room = max(10, width // 2 - 2)
             below = max(len(self._verdict(found, room)), len(panels.settings_table(found, room, self.everything))) + 2
-            rows, least, lines = rows + 4 + len(_notes(found)), 8, 6
+            rows, least, lines = rows + 3 + len(_seconds_note(found)), 8, 6
         else:
             below, least, lines = min(len(self._verdict(found, width)), height // 4) + 1, 4, 4
             rows += 1
@@ -233,7 +233,7 @@ class CompareScreen(ChartScreen):
         self.set_height("#below", None if alone else max(least, min(below, free - rows)))
 
     def _verdict(self, found: Compared, width: int) -> list[Line]:
-        return (panels.verdict_wide if self.wide else panels.verdict_narrow)(found, width, self.claims)
+        return [[(" " * self.wide, ""), *line] for line in panels.verdict_lines(found, width - self.wide, self.claims)]
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
@@ -249,10 +249,8 @@ class CompareScreen(ChartScreen):
         found = self.found
         if found is None:
             return None
-        notes = _notes(found)[: max(0, height - 2 - min(len(found.rows), 8))] if self.wide else []  # the rows tell more
-        room = height - (len(notes) + 1 if notes else 0)
-        body = panels.table(found, width, self.wide, self.highlighted, room, self.accuracy)
-        body += [[], *([(f" {note}", "dim")] for note in notes)] if notes else []
+        notes = _seconds_note(found) if self.wide and height > min(len(found.rows), 8) + 2 else []
+        body = panels.table(found, width, self.wide, self.highlighted, height - len(notes), self.accuracy) + notes
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
         return "runs", f"* baseline · ranges over seeds · > not reached · {whose}", body
 
@@ -394,9 +392,7 @@ class CompareScreen(ChartScreen):
                 self.say("levels of the preset again")
                 self.show()
                 return
-            value = 0.0
-            with contextlib.suppress(ValueError):
-                value = float(text.rstrip(" %").replace(",", "."))
+            value = number(text.rstrip(" %").replace(",", ".")) or 0.0
             if not 0 < value < math.inf:
                 self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
                 return
@@ -555,9 +551,9 @@ class CompareScreen(ChartScreen):
         self.ask_outside(self.view_name(), files)
 
 
-def _notes(found: Compared) -> list[str]:
-    """What stands below the rows in the wide layout: what is unequal, and what the column of seconds counts."""
+def _seconds_note(found: Compared) -> list[Line]:
+    """What the column of seconds counts, below the rows in the wide layout."""
     devices = {row.device for row in found.rows}
     where = f"; all on {clean(devices.pop())}" if len(devices) == 1 and "" not in devices else ""
     seconds = f"seconds are training only, without compile, evaluation and saving{where}"
-    return [*comparison.unequal(found)[:2], *([seconds] if found.base.levels else [])]
+    return [[], [(f" {seconds}", "dim")]] if found.base.levels else []

@@ -558,7 +558,7 @@ class MonitorScreen(RunScreen):
     def action_mark(self) -> None:
         store = self.app.store
         store.mark(store.watched)
-        letter = store.letter(store.watched)
+        letter = store.marked.get(store.watched, "")
         self.say(f"marked {letter}" if letter else "not marked any more")
 
     def leave_layer(self) -> None:

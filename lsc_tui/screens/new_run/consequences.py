@@ -70,7 +70,7 @@ class Facts:
         word = "variant" if on == 1 else "variants"
         rows = [("runs", f"{on} {word} × {seeds} = {on * seeds}" if form.source != "fork" else "1, from a checkpoint")]
         rows += [("", f"and {tries} short ones first")] if tries else []
-        rows += [("", f"{done} of them {'is' if done == 1 else 'are'} finished")] if done and runs else []
+        rows += [("", f"{done} of them finished")] if done and runs else []
         seconds, study = self.seconds()
         each = "? nothing like it ran"
         if seconds is not None:

@@ -33,11 +33,8 @@ from lsc_tui.widgets.form import AS_WRITTEN, PLACES, SHORT, FormPanel, Row, choi
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 DEBOUNCE = 0.3
-MARK_WORDS: Line = [
-    part
-    for mark, word in (("P", "paper  "), ("I", "inferred  "), ("O", "ours  "), ("*", "yours "))
-    for part in ((mark, "accent" if mark == "*" else "bold"), (f" {word}", "dim"))
-]
+_MARKS = {"P": "bold", " paper  ": "dim", "I": "bold", " inferred  ": "dim", "O": "bold", " ours  ": "dim"}
+MARK_WORDS: Line = [*_MARKS.items(), ("*", "accent"), (" yours ", "dim")]
 
 
 class NewScreen(LscScreen):
@@ -70,7 +67,8 @@ class NewScreen(LscScreen):
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="panes"):
-            yield Box(self._list, "shelf", bare=True)
+            lists = partial(list_panel, self.preset_list)
+            yield Box(lambda *size: lists(*size, active=self.stage == "presets", wide=self.wide), "shelf", bare=True)
             yield FormPanel(id="form")
             with Vertical(id="side"):
                 yield Box(self._follow, "follow", divided=True)
@@ -111,10 +109,6 @@ class NewScreen(LscScreen):
         self.in_thread(work, done, exclusive="presets")
 
     def on_screen_resume(self) -> None:
-        self._take_form()
-        super().on_screen_resume()
-
-    def _take_form(self) -> None:
         """Take what another tab left: a run to copy or to fork, a system of Vectors."""
         store = self.app.store
         (kind, what), store.form = store.form, ("", "")
@@ -130,6 +124,7 @@ class NewScreen(LscScreen):
                 self.call_after_refresh(self.say, f"{system} at n = {n}: Enter opens a preset with it")
             else:
                 self.put_system(system, n)
+        super().on_screen_resume()
 
     def show(self) -> None:
         store, panel, form, on_form = self.app.store, self.panel, self.form, self.stage == "form"
@@ -170,9 +165,6 @@ class NewScreen(LscScreen):
             right = [(f"{shown}   {known.here} with data at hand here   ", ""), *MARK_WORDS]
             return [pad(ends(left, right, width), width)]
         return [pad(ends([*left, (f"   {shown}", "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
-
-    def _list(self, width: int, height: int) -> Sheet:
-        return list_panel(self.preset_list, width, height, active=self.stage == "presets", wide=self.wide)
 
     def _follow(self, width: int, height: int) -> Sheet | None:
         if self.form is None:
@@ -415,7 +407,7 @@ class NewScreen(LscScreen):
             return
         elif row.kind == "problem":
             self._go_to_problem(form, row)
-        elif row.kind == "variant" or (row.kind == "tune" and form.tune is None):
+        elif row.kind == "variant" or (row.kind == "tune" and "tune" not in form.raw):
             self.action_mark()
         elif row.kind == "fact":
             self.say(AS_WRITTEN)

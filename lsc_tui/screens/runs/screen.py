@@ -226,7 +226,7 @@ class RunsScreen(RunScreen):
         """Runs with letter and colour: the marked ones and what is highlighted, that last, so it lies on top."""
         store, row = self.app.store, self.table.current
         chosen = {key: store.runs[key] for key in store.marked if key in store.runs}
-        out = [(view, store.letter(key), colour_of(store.letter(key))) for key, view in chosen.items()]
+        out = [(view, store.marked[key], colour_of(store.marked[key])) for key, view in chosen.items()]
         if row is not None and row.views:
             fresh = [view for view in row.views if view.key not in chosen]
             if len(row.views) > 1 or row.kind == "study":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -37,37 +38,29 @@ class VectorsScreen(LscScreen):
     TAB = "vectors"
     FOOTER: ClassVar = "next_pane up open sort_right invert export filter"
     FOOTER_WIDE: ClassVar = "next_pane up open sort_left sort_right invert cursor_left cursor_right log_y export filter"
-    WORDS: ClassVar = {
-        "next_pane": "field",
-        "up": "↓ system",
-        "open": "use in New run",
-        "export": "CSV",
-        "cursor_left": "fewer",
-        "cursor_right": "more classes",
-        "sort_left": "left",
-        "sort_right": "sort",
-    }
+    WORDS: ClassVar = {"next_pane": "field", "up": "↓ system", "open": "use in New run", "export": "CSV"}
+    WORDS |= {"cursor_left": "fewer", "cursor_right": "more classes", "sort_left": "left", "sort_right": "sort"}
 
     def __init__(self) -> None:
         super().__init__()
         kept = self.app.ui.get("vectors", {})
         self.limits = Limits()
         for field in FIELDS:
-            try:
+            with suppress(UsageError, KeyError):
                 self.limits = self.limits.typed(field, str(kept[field]))
-            except (UsageError, KeyError):
-                continue
         column, inverted, log = kept.get("sort"), kept.get("inverted"), kept.get("log")
-        self.column = column if column in COLUMNS else "n"
-        self.inverted = inverted is True
-        self.log_n = log is not False
+        self.column, self.inverted, self.log_n = (
+            column if column in COLUMNS else "n",
+            inverted is True,
+            log is not False,
+        )
         self.words = self.fault = ""
         self.editing = ""  # the limit that is being typed
         self.rows: list[Row] = []
-        self.chosen = "V21"
-        self.top = 0
+        self.chosen, self.top = "V21", 0
         self._read: dict[str, VectorSystem | str | None] = {}
         self._counting: set[tuple[str, int, int]] = set()
+        self._count()
 
     def body(self) -> ComposeResult:
         yield Panel(lambda width, _: [pad([(text, style) for text, style, _ in self._limits()], width)], id="fields")
@@ -87,9 +80,6 @@ class VectorsScreen(LscScreen):
             return draw(row, width, height) if row is not None else ("", "", []) if self.wide else None
 
         return Box(sheet, name)
-
-    def on_mount(self) -> None:
-        self._count()
 
     def on_screen_resume(self) -> None:
         kind, what = self.app.store.form
@@ -278,11 +268,8 @@ class VectorsScreen(LscScreen):
         """Type a limit; what it would give is shown meanwhile."""
         words = {"bytes": BYTES.values(), "loss": LOSSES}.get(name)
         hints = SuggestFromList(list(words)) if words else None
-        keys: dict[str, Callable[[], object]] = {
-            key: partial(act, by)
-            for act, back, on in ((self.action_next_pane, "shift+tab", "tab"), (self.action_move, "up", "down"))
-            for key, by in ((back, -1), (on, 1))
-        }
+        keys = {"tab": partial(self.action_next_pane, 1), "shift+tab": partial(self.action_next_pane, -1)}
+        keys |= {"up": partial(self.action_move, -1), "down": partial(self.action_move, 1)}
         now, typed, done = self.limits.shown(name), partial(self._accept, name, quiet=True), partial(self._accept, name)
         label = f"{FIELDS[name]}; Tab: the next limit"
         self.prompt(label, done, value=now, changed=typed, suggester=hints, replace=True, keys=keys)
