@@ -45,18 +45,6 @@ class TrivialBaseline:
     chance: float | None = None
     loss: float | None = None
 
-    def stuck(self, last: Mapping[str, tuple[float, float, int]]) -> str | None:
-        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning."""
-        loss, accuracy = last.get("train/loss", [None])[0], last.get("train/accuracy", [None])[0]
-        if loss is None or self.loss is None or loss < (1 - _NEAR) * self.loss:
-            return None
-        if not math.isfinite(loss):
-            return "without a loss at its end, which is not finite"
-        learned = math.inf if self.chance is None else self.chance + _LEARNED * (1 - self.chance)
-        if accuracy is not None and math.inf > accuracy > learned:
-            return None
-        return f"stuck at its trivial loss, {loss:.4g} where the best constant answer has {self.loss:.4g}"
-
 
 def spread_text(last: tuple[float, float, int] | None, scale: float = 1) -> str:
     """`97.2 ± 0.3` of mean, deviation and seeds; without a deviation if there is one seed. `scale` 100: in per cent."""
@@ -82,10 +70,9 @@ class Row:
     settings: dict[str, Any]
     states: dict[int, str] = field(default_factory=dict)
     device: str = ""
-    shared: bool = False  # another process was seen on the GPU of one of the runs
-    busy: bool = False  # one of the runs trained on a machine with more work than processors
-    throttled: bool = False  # processors or a GPU of one of the runs were slowed down for heat or power
-    unsteady: bool = False  # seconds per step differ between the seeds by more than methods do
+    # Why its seconds are not the method's alone: another process on a GPU of one of the runs (SHARED), more work than
+    # processors (BUSY), heat or power (THROTTLED), seeds that differ by more than methods do (UNSTEADY).
+    troubles: frozenset[str] = frozenset()
     absent: tuple[int, ...] = ()  # planned seeds without a run
     compiled: str = ""  # whether torch.compile made the steps: yes, no, mixed; "" if unknown
     kind: str = "?"
@@ -108,12 +95,34 @@ class Row:
     @property
     def disturbed(self) -> str:
         """Why its seconds and speeds are those of the machine too: SHARED, BUSY or THROTTLED; "" if they are not."""
-        found = {SHARED: self.shared, BUSY: self.busy, THROTTLED: self.throttled}
-        return next((note for note, holds in found.items() if holds), "")
+        return next((note for note in (SHARED, BUSY, THROTTLED) if note in self.troubles), "")
 
     @property
     def at_trivial_loss(self) -> str | None:
-        return self.trivial.stuck(self.last)
+        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning."""
+        loss, accuracy = (self.last.get(name, [None])[0] for name in ("train/loss", "train/accuracy"))
+        constant, chance = self.trivial.loss, self.trivial.chance
+        if loss is None or constant is None or loss < (1 - _NEAR) * constant:
+            return None
+        if not math.isfinite(loss):
+            return "without a loss at its end, which is not finite"
+        learned = math.inf if chance is None else chance + _LEARNED * (1 - chance)
+        if accuracy is not None and math.inf > accuracy > learned:
+            return None
+        return f"stuck at its trivial loss, {loss:.4g} where the best constant answer has {constant:.4g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The row for JSON; a missing number is None."""
+        disturbed = {"busy": BUSY, "throttled": THROTTLED, "shared_gpu": SHARED}
+        return {
+            **{name: getattr(self, name) for name in ("key", "label", "device", "compiled", "best")},
+            **{name: note in self.troubles for name, note in disturbed.items()},
+            "runs": [run.id for run in self.runs],
+            "states": {str(seed): state for seed, state in self.states.items()},
+            "loss_kind": self.kind,
+            "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in self.last.items()},
+            "levels": [level.to_json() for level in self.levels],
+        }
 
 
 @dataclass(frozen=True)
@@ -239,11 +248,10 @@ def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
     devices = {device_kind(one.device) for one in status.values()}
     row.device = devices.pop() if len(devices) == 1 else "mixed"
     sources = [run.source for run in runs]
-    row.shared = any(source.get("shared_gpu") is True for source in sources)
-    slowed = {slowed_by(run.load) for run in runs}
-    row.busy, row.throttled = BUSY in slowed, THROTTLED in slowed
     paces = [pace for run in runs if (pace := _pace(run)) is not None]
-    row.unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
+    unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
+    shared = any(source.get("shared_gpu") is True for source in sources)
+    row.troubles = frozenset([*map(slowed_by, (run.load for run in runs)), shared * SHARED, unsteady * UNSTEADY]) - {""}
     # Runs of earlier versions do not record it.
     compiled = {known for source in sources if isinstance(known := source.get("compiled"), bool)}
     row.compiled = ("yes" if True in compiled else "no" if compiled else "") if len(compiled) < 2 else "mixed"
@@ -281,12 +289,14 @@ def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
             ]
         faster = {}
         for unit in UNITS:
-            note = BASELINE if row is base else seconds_note(row, base) if unit == "seconds" else ""
-            if row is not base and _other_data(row, base):
+            note = seconds_note(row, base) if unit == "seconds" else ""
+            if row is base:
+                note = BASELINE
+            elif _other_data(row, base):
                 note = OTHER_DATA
-            elif row is not base and is_loss(metric) and (row.group != base.group or row.group == "?"):
+            elif is_loss(metric) and (row.group != base.group or row.group == "?"):
                 note = OTHER_LOSS
-            faster[unit] = Speedup(note=note) if note else speedup(pair[0], pair[1], unit)
+            faster[unit] = Speedup(note=note) if note else speedup(*pair, unit)
         found.append(LevelResult(metric, level, sides[0], faster))
     return found
 
@@ -297,15 +307,10 @@ def _other_data(row: Row, base: Row) -> bool:
 
 def seconds_note(row: Row, base: Row) -> str:
     """Why seconds of two rows are not compared; "" if they are."""
-    reasons = {
-        OTHER_DEVICE: row.device != base.device or row.device in ("", "mixed"),
-        SHARED: row.shared or base.shared,
-        UNCOMPILED: _compiled_otherwise(row, base),
-        BUSY: row.busy or base.busy,
-        THROTTLED: row.throttled or base.throttled,
-        UNSTEADY: row.unsteady or base.unsteady,
-    }
-    return next((note for note, found in reasons.items() if found), "")
+    if row.device != base.device or row.device in ("", "mixed"):
+        return OTHER_DEVICE
+    found = row.troubles | base.troubles | ({UNCOMPILED} if _compiled_otherwise(row, base) else set())
+    return next((note for note in (SHARED, UNCOMPILED, BUSY, THROTTLED, UNSTEADY) if note in found), "")
 
 
 def _compiled_otherwise(row: Row, base: Row) -> bool:
@@ -338,10 +343,12 @@ def _notes(row: Row, base: Row) -> list[str]:
         f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds": (
             row.device != base.device
         ),
-        f"{row.label} did not have its GPU alone: no seconds": row.shared,
-        f"{row.label} trained on a machine with more work than processors: no seconds": row.busy,
-        f"{row.label} trained on a machine that was slowed down for heat or power: no seconds": row.throttled,
-        f"{row.label} took unlike seconds in its seeds: no seconds": row.unsteady and not (row.busy or row.throttled),
+        f"{row.label} did not have its GPU alone: no seconds": SHARED in row.troubles,
+        f"{row.label} trained on a machine with more work than processors: no seconds": BUSY in row.troubles,
+        f"{row.label} trained on a machine that was slowed down for heat or power: no seconds": (
+            THROTTLED in row.troubles
+        ),
+        f"{row.label} took unlike seconds in its seeds: no seconds": row.troubles - {SHARED} == {UNSTEADY},
         f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}": (
             row is not base and _compiled_otherwise(row, base)
         ),

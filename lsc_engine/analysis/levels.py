@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -140,6 +141,19 @@ class LevelResult:
             return f">{place_text(longest)}" if longest else "-"
         few = "" if len(self.reached) == len(self.by_seed) else f" ({len(self.reached)} of {len(self.by_seed)})"
         return place_text(mean) + few
+
+    def to_json(self) -> dict[str, Any]:
+        """The level for JSON; a missing number is None."""
+        return {
+            **{"metric": self.metric, "level": self.level, "seeds": len(self.by_seed), "reached": len(self.reached)},
+            **{unit: self.mean(unit) for unit in UNITS},
+            "length": {unit: self.longest(unit) for unit in UNITS},
+            "by_seed": {
+                str(seed): {"reached": time.reached, "kept": time.kept, **dict(zip(UNITS, time.place, strict=True))}
+                for seed, time in self.by_seed.items()
+            },
+            "faster": {unit: asdict(speed) for unit, speed in self.faster.items()},
+        }
 
 
 def place_text(value: float) -> str:

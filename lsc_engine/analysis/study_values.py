@@ -14,9 +14,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lsc_engine.analysis.compare import Comparison, Levels, Row, TrivialBaseline
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import csv_text
+from lsc_engine.common.settings import merge, nested
 from lsc_engine.config.preset import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
 from lsc_engine.runs.folder.layout import TRIES
@@ -57,14 +58,8 @@ class RecordedRun(Run):
         super().__init__(Path(), f"{study}/{variant}/seed-{seed}")
         self.facts, self.about = dict(facts), dict(about)
         self.points: dict[str, Axes] = {}
-        config: dict[str, Any] = {"run": {"label": about.get("label", variant)}}
-        for key, value in about.get("settings", {}).items():
-            *path, name = key.split(".")
-            table = config
-            for part in path:
-                table = table.setdefault(part, {})
-            table[name] = value
-        self.__dict__["config"] = config
+        settings = {"run.label": about.get("label", variant), **about.get("settings", {})}
+        self.__dict__["config"] = reduce(merge, (nested(key, value) for key, value in settings.items()))
 
     @property
     def trivial(self) -> TrivialBaseline:
@@ -94,8 +89,7 @@ class RecordedRun(Run):
         return self.axes(name)[:2]
 
     def axes(self, name: str) -> Axes:
-        none = np.empty(0, np.float64)
-        return self.points.get(name, (np.empty(0, np.int64), none, none, none))
+        return self.points.get(name, (np.empty(0, np.int64), *np.empty((3, 0))))
 
 
 @dataclass
@@ -171,8 +165,8 @@ def record(
     if trivial is not None:
         about |= {"chance": trivial.chance, "constant_loss": trivial.loss}
     facts: dict[str, Any] = {"state": status.state, "shown": status.shown_state, "device": status.device}
-    kept_of = {"threads": source.get("threads"), "load": run.load, "shared_gpu": source.get("shared_gpu")}
-    facts["source"] = {key: value for key, value in kept_of.items() if value is not None}
+    known = {"threads": source.get("threads"), "load": run.load, "shared_gpu": source.get("shared_gpu")}
+    facts["source"] = {key: value for key, value in known.items() if value is not None}
     # What the method was to do and never did.
     fixed = run.history(FIXED)[1] if settings.get("model.etf_layers") == "adaptive" else np.empty(0)
     if len(fixed) and not np.nanmax(fixed, initial=0.0) > 0:
@@ -214,8 +208,7 @@ def to_csv(values: StudyValues) -> str:
     facts("study", "", "", "", "format", FORMAT)
     for key in ("study", "kind", "baseline", "levels", "by", "grid", "absent"):
         facts("study", "", "", "", key, getattr(values, key))
-    for key in ("claims", "bounds"):
-        models = getattr(values, key)
+    for key, models in (("claims", values.claims), ("bounds", values.bounds)):
         facts("study", "", "", "", key, [one.model_dump(by_alias=True, exclude_none=True) for one in models])
     for name, rows in values.tables:
         for number, row in enumerate(rows):
@@ -228,19 +221,15 @@ def to_csv(values: StudyValues) -> str:
                 facts("variant", of, name, "", "facts", run.about)
                 variants.add(name)
             facts("seed", of, name, run.seed, "facts", run.facts)
-            lines += (["point", of, name, run.seed, "", "", *cells] for cells in _points(run, metrics))
+            points: dict[int, dict[str, str]] = {}
+            for metric, axes in run.points.items():
+                for step, value, epoch, time in zip(*(array.tolist() for array in axes), strict=True):
+                    point = points.setdefault(step, {})
+                    point |= {"epoch": f"{epoch:.9g}", "seconds": f"{time:.9g}", metric: f"{value:.9g}"}
+            for step, point in sorted(points.items()):
+                cells = [step, *(point.get(key, "") for key in ("epoch", "seconds", *metrics))]
+                lines.append(["point", of, name, run.seed, "", "", *cells])
     return csv_text(lines)
-
-
-def _points(run: RecordedRun, metrics: Sequence[str]) -> Iterable[list[str]]:
-    lines: dict[int, list[str]] = {}
-    for name, axes in run.points.items():
-        column = 3 + metrics.index(name)
-        for step, value, epoch, time in zip(*(array.tolist() for array in axes), strict=True):
-            line = lines.setdefault(step, [""] * (3 + len(metrics)))
-            line[:3] = str(step), f"{epoch:.9g}", f"{time:.9g}"
-            line[column] = f"{value:.9g}"
-    return [lines[step] for step in sorted(lines)]
 
 
 def from_csv(text: str) -> StudyValues:

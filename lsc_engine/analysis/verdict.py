@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lsc_engine.analysis.compare import ENDED, NO_VERDICT, Comparison, Row, Tried, levels_against, make_row, variant_key
-from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, time_to_level
+from lsc_engine.analysis.levels import Speedup, TimeToLevel, is_loss, time_to_level
 from lsc_engine.common.settings import Table
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, level_purpose, lower_is_better, next_value
 from lsc_engine.runs.read.run import Run
@@ -293,26 +293,13 @@ def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, the
 
 def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
     """The comparison with its verdicts for JSON; a missing number is None."""
-    rows = [
-        {
-            **{name: getattr(row, name) for name in ("key", "label", "device", "busy", "compiled", "best")},
-            "throttled": row.throttled,
-            "runs": [run.id for run in row.runs],
-            "states": {str(seed): state for seed, state in row.states.items()},
-            "loss_kind": row.kind,
-            "shared_gpu": row.shared,
-            "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
-            "levels": [_level_json(level) for level in row.levels],
-        }
-        for row in comparison.rows
-    ]
     return {
         "baseline": comparison.baseline.key,
         "settings": {
             key: {row.key: value for row, value in zip(comparison.rows, values, strict=True)}
             for key, values in comparison.differing.items()
         },
-        "rows": rows,
+        "rows": [row.to_json() for row in comparison.rows],
         "notes": comparison.notes,
         "verdicts": [
             {
@@ -327,20 +314,4 @@ def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
             }
             for one in verdicts(comparison, unit)
         ],
-    }
-
-
-def _level_json(level: LevelResult) -> dict[str, Any]:
-    return {
-        "metric": level.metric,
-        "level": level.level,
-        "seeds": len(level.by_seed),
-        "reached": len(level.reached),
-        **{unit: level.mean(unit) for unit in UNITS},
-        "length": {unit: level.longest(unit) for unit in UNITS},
-        "by_seed": {
-            str(seed): {"reached": time.reached, "kept": time.kept, **{unit: time.at(unit) for unit in UNITS}}
-            for seed, time in level.by_seed.items()
-        },
-        "faster": {unit: asdict(speed) for unit, speed in level.faster.items()},
     }

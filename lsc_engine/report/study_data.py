@@ -172,7 +172,7 @@ def collect(study: Study, data_dir: Path | None = None) -> StudyData:
 
 
 def _preset(study: Study) -> tuple[Preset | None, str | None]:
-    preset, problem = study.preset(), study.preset_problem
+    preset, problem = study.preset_or_problem()
     if preset is not None:
         return preset, None
     if any(info.name == study.name for info in shipped_presets()):

@@ -72,18 +72,25 @@ class Failure:
     again: bool = False
 
 
+# Of the kinds of an error, the first that it is.
+_FAILURES: dict[type[BaseException], Failure] = {
+    ssl.SSLError: Failure("the server's certificate is not trusted, or it speaks no TLS"),
+    socket.gaierror: Failure("the server's name was not found", again=True),
+    ConnectionRefusedError: Failure("the connection was refused", again=True),
+    BaseException: Failure("the connection broke"),
+}
+
+
 def deliver(target: Target, message: Message) -> Failure | None:
     """Send a message now; None once it has arrived. Raises nothing."""
     try:
-        if isinstance(target, Bell):
-            if not has_terminal():
-                return Failure("this process has no terminal")
-            with open("/dev/tty", "wb", buffering=0) as terminal:
-                terminal.write(b"\a")
-            return None
-        if isinstance(target, Command):
-            return _run(target, message)
-        return _post(target, message)
+        if not isinstance(target, Bell):
+            return _run(target, message) if isinstance(target, Command) else _post(target, message)
+        if not has_terminal():
+            return Failure("this process has no terminal")
+        with open("/dev/tty", "wb", buffering=0) as terminal:
+            terminal.write(b"\a")
+        return None
     except Exception as error:  # whatever it is, its text may hold an address or a header
         return Failure(type(error).__name__)
 
@@ -140,7 +147,7 @@ def _run(target: Command, message: Message) -> Failure | None:
     return Failure(f"ended with exit code {child.returncode}") if child.returncode else None
 
 
-def _post(target: Target, message: Message) -> Failure | None:
+def _post(target: Ntfy | Slack | Webhook, message: Message) -> Failure | None:
     import urllib.error
     import urllib.request
     from http.client import HTTPException
@@ -151,7 +158,6 @@ def _post(target: Target, message: Message) -> Failure | None:
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    assert isinstance(target, Ntfy | Slack | Webhook)
     headers = {"User-Agent": f"lsc/{__version__}", "Content-Type": "application/json"}
     if isinstance(target, Ntfy):
         headers |= {"Content-Type": "text/plain; charset=utf-8", "Title": f"lsc: {message.event}"}
@@ -174,12 +180,7 @@ def _post(target: Target, message: Message) -> Failure | None:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, TimeoutError):
             return Failure(f"was not answered within {SECONDS:.0f} s")
-        if isinstance(reason, ssl.SSLError):
-            return Failure("the server's certificate is not trusted, or it speaks no TLS")
-        if isinstance(reason, socket.gaierror):
-            return Failure("the server's name was not found", again=True)
-        refused = isinstance(reason, ConnectionRefusedError)
-        return Failure("the connection was refused" if refused else "the connection broke", again=refused)
+        return next(failure for kind, failure in _FAILURES.items() if isinstance(reason, kind))
 
 
 def _allowed(name: str, most: int, once: str) -> int | None:
@@ -199,10 +200,9 @@ def _allowed(name: str, most: int, once: str) -> int | None:
             except ValueError:
                 state = {}
         known = state if isinstance(state, dict) else {}
-        times, seen, left = (known.get(key) for key in ("times", "once", "left"))
-        times = [t for t in times if number_of(t) and now - _HOUR < t <= now] if isinstance(times, list) else []
-        seen = seen[-_MOST_SEEN:] if isinstance(seen, list) else []
-        left = left if type(left) is int else 0
+        times, seen = (value if isinstance(value := known.get(key), list) else [] for key in ("times", "once"))
+        times, seen = [t for t in times if number_of(t) and now - _HOUR < t <= now], seen[-_MOST_SEEN:]
+        left = left if type(left := known.get("left")) is int else 0
         if once and once in seen:
             return None
         full = len(times) >= most and not once
@@ -259,7 +259,7 @@ class Alerts:
         """`report` gets sentences on what is wrong with alerts.toml or could not be sent; `levels` and `best`: those
         of metrics, and the best values of earlier attempts; `stalled`: a sentence while the run is stalled, else ""."""
         self.closing = threading.Event()
-        self._name, self._report, self._stalled = name, report, stalled
+        self._name, self._report = name, report
         self._senders: list[_Sender] = []
         self._levels = {(m, level) for m, values in (levels or {}).items() for level in values}
         self._reached(best or {})
@@ -268,15 +268,11 @@ class Alerts:
         except LscError as error:
             self.note(f"note: no alerts are sent: {error}")
             return
-        if settings is not None:
-            each = settings.most_per_hour
-            self._senders = [
-                _Sender(place, target, each, self)
-                for place, target in settings.targets.items()
-                if has_terminal() or not isinstance(target, Bell)
-            ]
+        for place, target in settings.targets.items() if settings is not None else ():
+            if has_terminal() or not isinstance(target, Bell):
+                self._senders.append(_Sender(place, target, settings.most_per_hour, self))
         if stalled is not None and any("stalled" in sender.target.on for sender in self._senders):
-            threading.Thread(target=self._watch, name="alerts: stalled", daemon=True).start()
+            threading.Thread(target=self._watch, args=(stalled,), name="alerts: stalled", daemon=True).start()
 
     def note(self, text: str) -> None:
         """A sentence for the log; one that cannot be written there changes nothing."""
@@ -298,11 +294,8 @@ class Alerts:
             self.send("level reached", text, {"metric": metric, "level": level, "value": values[metric], "step": step})
 
     def _reached(self, values: Mapping[str, float]) -> set[tuple[str, float]]:
-        found = {
-            (metric, level)
-            for metric, level in self._levels
-            if metric in values and (values[metric] <= level if lower_is_better(metric) else values[metric] >= level)
-        }
+        known = {(metric, level): values[metric] - level for metric, level in self._levels if metric in values}
+        found = {at for at, beyond in known.items() if (beyond <= 0 if lower_is_better(at[0]) else beyond >= 0)}
         self._levels -= found
         return found
 
@@ -315,11 +308,10 @@ class Alerts:
         facts = {"step": status.step, "total_steps": status.total_steps, "seconds": status.seconds, "metrics": metrics}
         self.send(state, f"{text}: {message}" if message else text, {**facts, "message": message})
 
-    def _watch(self) -> None:
-        assert self._stalled is not None
+    def _watch(self, stalled: Callable[[], str]) -> None:
         before = ""
         while not self.closing.wait(_LOOK_SECONDS):
-            if (now := self._stalled()) and not before:
+            if (now := stalled()) and not before:
                 self.send("stalled", now)
             before = now
 

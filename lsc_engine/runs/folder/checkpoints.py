@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.safe_io import UnreadableError, blocks, fsync_folder, opened, read_json, replace_json
+from lsc_engine.common.safe_io import UnreadableError, blocks, fsync_folder, number_of, opened, read_json, replace_json
 from lsc_engine.runs.folder.layout import CHECKPOINTS
 
 MANIFEST = "manifest.json"
@@ -48,8 +48,8 @@ class Checkpoint:
     @property
     def written(self) -> float | None:
         """When the manifest was written, Unix seconds."""
-        value = self.extra.get("written")
-        return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else None
+        value = number_of(self.extra.get("written"))
+        return value if value is not None and abs(value) < 1e12 else None
 
 
 def sha256_file(path: Path) -> tuple[int, str]:
@@ -137,35 +137,34 @@ def verify(checkpoint: Checkpoint) -> str | None:
         return checkpoint.problem
     for name, (size, digest) in checkpoint.files.items():
         try:
-            found = sha256_file(checkpoint.path / name)
+            found, hashed = sha256_file(checkpoint.path / name)
         except UnreadableError as error:
             return f"{checkpoint.path.name}: {error}"
-        if found[0] != size:
-            return f"{checkpoint.path.name}: {name} has {found[0]} bytes, {size} were written"
-        if found[1] != digest:
-            return f"{checkpoint.path.name}: {name} is not what was written (sha256 differs)"
+        if (found, hashed) != (size, digest):
+            how = (
+                f"has {found} bytes, {size} were written"
+                if found != size
+                else "is not what was written (sha256 differs)"
+            )
+            return f"{checkpoint.path.name}: {name} {how}"
     return None
 
 
 def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
     """The checkpoints of a run in rising order of steps, unfinished and damaged ones included; nothing hashed."""
-    parent = Path(run_folder) / CHECKPOINTS
-    try:
-        with os.scandir(parent) as entries:
-            names = [e.name for e in entries if _STEP.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-    return sorted((read_checkpoint(parent / name) for name in names), key=lambda checkpoint: checkpoint.step)
+    found: list[Checkpoint] = []
+    with contextlib.suppress(OSError), os.scandir(Path(run_folder) / CHECKPOINTS) as entries:
+        folders = [Path(e) for e in entries if _STEP.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+        found = sorted(map(read_checkpoint, folders), key=lambda checkpoint: checkpoint.step)
+    return found
 
 
 def newest_good(run_folder: Path, at: int | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint whose hashes hold (of step `at`), and a sentence for each newer one passed over."""
     problems: list[str] = []
     for checkpoint in reversed(list_checkpoints(run_folder)):
-        if at is not None and checkpoint.step != at:
-            continue
-        problem = verify(checkpoint)
-        if problem is None:
-            return checkpoint, problems
-        problems.append(problem)
+        if at is None or checkpoint.step == at:
+            if (problem := verify(checkpoint)) is None:
+                return checkpoint, problems
+            problems.append(problem)
     return None, problems

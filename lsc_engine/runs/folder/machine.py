@@ -101,14 +101,14 @@ class MachineRecorder:
         self._start, self._throttled = _scheduled(self._own), _throttled()
         self._waited: tuple[float, float | None] = (time.monotonic(), None)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample_on, name="machine", daemon=True)
+        self._thread = threading.Thread(target=self._sample_until_ended, name="machine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
         self._thread.join(_PATIENCE)
 
-    def _sample_on(self) -> None:
+    def _sample_until_ended(self) -> None:
         # The run of another process is not written into.
         with contextlib.suppress(LostRunError):
             # Opens the driver and begins the time that the first share of the processors is of.
@@ -148,8 +148,7 @@ class MachineRecorder:
         if self._start is not None and now is not None:
             ran, waiting = now[0] - self._start[0], now[1] - self._start[1]
             found["waited"] = round(waiting / (ran + waiting), 4) if ran + waiting > _LEAST_NS else 0.0
-        known = throttled is not None and self._throttled is not None
-        found["throttled"] = (throttled or 0) - (self._throttled or 0) if known else None
+        found["throttled"] = None if throttled is None or self._throttled is None else throttled - self._throttled
         for key, value in found.items():
             other = self._before.get(key)
             if key != "processors" and isinstance(other, int | float):

@@ -40,10 +40,9 @@ class Identity:
 
 
 def _read(path: str) -> str:
-    try:
+    with contextlib.suppress(OSError):
         return Path(path).read_text().strip()
-    except OSError:
-        return ""
+    return ""
 
 
 @functools.cache
@@ -138,15 +137,11 @@ def describe_source(argv: Sequence[str]) -> dict[str, Any]:
 
 def code_version(folder: Path) -> dict[str, Any]:
     """{"commit", "dirty"} of the checkout that holds `folder`, itself dirty or not; both None if installed."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    found: list[str | None] = [None, None]
+    for place, words in enumerate(("rev-parse HEAD", "status --porcelain --untracked-files=no -- .")):
+        command = ["git", "-C", str(folder), *words.split()]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)
+            found[place] = done.stdout.strip()
+    commit, changed = found
     return {"commit": commit, "dirty": None if commit is None or changed is None else bool(changed)}
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    command = ["git", "-C", str(folder), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

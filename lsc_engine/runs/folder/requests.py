@@ -27,10 +27,9 @@ def request(folder: Path, what: str) -> None:
 
 def pending(folder: Path) -> set[str]:
     """The requests in `folder`."""
-    try:
-        names = set(os.listdir(folder))
-    except OSError:
-        return set()
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(folder)
     return {what for what in REQUESTS if f"{what}.request" in names}
 
 
@@ -44,11 +43,10 @@ def withdraw(folder: Path, what: str) -> None:
 
 def turn(folder: Path) -> int:
     """The turn of a run that waits, 0 without one: lower ones start first, equal ones in the order of their study."""
-    try:
+    with contextlib.suppress(UnreadableError):
         value = read_json(folder / TURN).get("turn")
-    except UnreadableError:
-        return 0
-    return value if type(value) is int else 0
+        return value if type(value) is int else 0
+    return 0
 
 
 def set_turn(folder: Path, number: int) -> None:

@@ -154,13 +154,9 @@ class Status:
             return "the process is gone and left no exit record" + (f"; {self.message}" if self.message else "")
         if self.shown_state != "stalled":
             return self.message
-        age = self.age()
-        text = f"no news for {duration(age, 0)}" if age is not None else "no news"
-        if self.step_seconds:
-            text += f", its steps take {self.step_seconds:.2g} s"
-        if self.alive() is None:
-            text += f". Cannot see host {self.host or 'unknown'} from here"
-        return text
+        age, took = self.age(), f", its steps take {self.step_seconds:.2g} s" if self.step_seconds else ""
+        unseen = f". Cannot see host {self.host or 'unknown'} from here" if self.alive() is None else ""
+        return "no news" + (f" for {duration(age, 0)}" if age is not None else "") + took + unseen
 
 
 def _count(value: Any) -> int | None:

@@ -133,7 +133,8 @@ class RunWriter:
         self._text = status.message
         self._began, self._seconds_before = time.monotonic(), status.seconds
         self._log = MetricsLog(folder / METRICS)
-        self._troubles: dict[str, str] = {}
+        # What could not be saved, and since when.
+        self.troubles: dict[str, str] = {}
         self._last_beat, self._beat_cost = -math.inf, 0.0
         self._last_call: tuple[float, int] | None = None
         # In the status when it is written or read: making one takes longer than the rest of a heartbeat.
@@ -181,7 +182,7 @@ class RunWriter:
         if not writer._write_status(durable=True) and not os.access(path, os.W_OK):
             lock.release()
             writer._ended.set()
-            raise LscError(f"{path} cannot be written: {writer._troubles.get('status', '')}")
+            raise LscError(f"{path} cannot be written: {writer.troubles.get('status', '')}")
         if lock.earlier:
             writer.message(lock.earlier)
         return writer
@@ -228,10 +229,6 @@ class RunWriter:
     @property
     def state(self) -> str:
         return self._status.state
-
-    @property
-    def troubles(self) -> Mapping[str, str]:
-        return dict(self._troubles)
 
     def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
         """Append a line; `time`: training seconds over all attempts. ValueError for a bad name, never OSError."""
@@ -361,9 +358,9 @@ class RunWriter:
 
     def _note_trouble(self, kind: str, sentence: str | None) -> None:
         if sentence is None:
-            self._troubles.pop(kind, None)
-        elif kind not in self._troubles:
-            self._troubles[kind] = f"not saved since {time.strftime('%H:%M')}: {sentence}"
+            self.troubles.pop(kind, None)
+        elif kind not in self.troubles:
+            self.troubles[kind] = f"not saved since {time.strftime('%H:%M')}: {sentence}"
 
     @contextlib.contextmanager
     def _noting_trouble(self, kind: str, file: str) -> Iterator[None]:
@@ -379,7 +376,7 @@ class RunWriter:
             return False
         self.check()
         elapsed = self._seconds_before + time.monotonic() - self._began
-        text = "; ".join(filter(None, (self._text, *self._troubles.values())))
+        text = "; ".join(filter(None, (self._text, *self.troubles.values())))
         self._status = replace(self.current, heartbeat=time.time(), seconds=elapsed, message=text)
         with self._noting_trouble("status", "status.json"):
             try:
@@ -389,7 +386,7 @@ class RunWriter:
                 os.unlink(self.folder / _RESERVE)
                 write_status(self.folder, self._status, durable=durable)
                 self._make_reserve()
-        return "status" not in self._troubles
+        return "status" not in self.troubles
 
     def _make_reserve(self) -> None:
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json, writing
+from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, number_of, read_json, replace_json, writing
 from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder.layout import NOTES, TRASH, run_folder, stays_inside, walk
 
@@ -36,15 +36,14 @@ def _is_tag(tag: object) -> bool:
 
 def _parse(document: dict[str, Any]) -> tuple[list[Note], list[str]]:
     """The notes and tags of a file that may hold anything."""
-    raw_notes, raw_tags = document.get("notes"), document.get("tags")
+    raw_notes, raw_tags = (value if isinstance(value := document.get(key), list) else [] for key in ("notes", "tags"))
     notes: list[Note] = []
-    for item in (raw_notes if isinstance(raw_notes, list) else [])[:10_000]:
+    for item in raw_notes[:10_000]:
         if isinstance(item, dict) and isinstance(item.get("text"), str):
-            when, author = item.get("time"), item.get("author")
-            when = float(when) if isinstance(when, int | float) and abs(when) < 1e12 else 0.0
-            notes.append(Note(when, author[:200] if isinstance(author, str) else "", item["text"][:MAX_NOTE]))
-    tags = [tag for tag in (raw_tags if isinstance(raw_tags, list) else []) if _is_tag(tag)]
-    return notes, list(dict.fromkeys(tags))[:1000]
+            when, author = number_of(item.get("time")) or 0.0, item.get("author")
+            author = author[:200] if isinstance(author, str) else ""
+            notes.append(Note(when if abs(when) < 1e12 else 0.0, author, item["text"][:MAX_NOTE]))
+    return notes, list(dict.fromkeys(filter(_is_tag, raw_tags)))[:1000]
 
 
 def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
@@ -75,26 +74,23 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
 
 def add_note(folder: Path, text: str) -> None:
     """Add a note; UsageError if it is empty, too long or holds control characters."""
-    note = _new_note(text)
-    with _changing(folder) as (notes, _):
-        notes.append(note)
+    if not text.strip():
+        raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
+    change_note(folder, None, text)
 
 
-def _new_note(text: str) -> Note:
+def change_note(folder: Path, old: str | None, text: str) -> None:
+    """Replace the newest note that reads `old`, or remove it for an empty `text`; None adds one. UsageError as for
+    `add_note`, or if the old one is gone."""
     text = text.strip()
-    if not text or len(text) > MAX_NOTE:
+    if len(text) > MAX_NOTE:
         raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
     if not all(c.isprintable() or c in "\n\t" for c in text):
         raise UsageError("a note holds no control characters")
-    return Note(time.time(), user_name(), text)
-
-
-def change_note(folder: Path, old: str, text: str) -> None:
-    """Replace the newest note that reads `old`, or remove it for an empty `text`. UsageError if it is gone."""
-    new = [_new_note(text)] if text.strip() else []
+    new = [Note(time.time(), user_name(), text)] if text else []
     with _changing(folder) as (notes, _):
-        place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), None)
-        if place is None:
+        place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), len(notes))
+        if place == len(notes) and old is not None:
             raise UsageError("this note has been changed or taken away meanwhile")
         notes[place : place + 1] = new
 

@@ -39,14 +39,11 @@ class Study:
         return self.root / STUDIES / f"{self.name}.toml"
 
     def preset(self) -> Preset | None:
-        """The preset it was started from; None if it is missing or cannot be read (`preset_problem`)."""
-        return self._read()[0]
+        """The preset it was started from; None if it is missing or cannot be read."""
+        return self.preset_or_problem()[0]
 
-    @property
-    def preset_problem(self) -> str | None:
-        return self._read()[1]
-
-    def _read(self) -> tuple[Preset | None, str | None]:
+    def preset_or_problem(self) -> tuple[Preset | None, str | None]:
+        """The preset it was started from, or why it cannot be read."""
         from lsc_engine.config.load import check_text
 
         try:
@@ -132,13 +129,9 @@ class Cost(NamedTuple):
 
 def cost_of(run: Run) -> Cost:
     """Steps done and seconds of training over all attempts, from the metrics."""
-    steps = seconds = 0.0
-    for name in run.metric_names():
-        step, _, _, time = run.axes(name)
-        if len(step):
-            steps = max(steps, float(step[-1]))
-            seconds = max(seconds, 0.0 if math.isnan(time[-1]) else float(time[-1]))
-    return Cost(steps, seconds)
+    ends = [(float(step[-1]), float(time[-1])) for step, _, _, time in map(run.axes, run.metric_names()) if len(step)]
+    steps, seconds = zip(*ends, strict=True) if ends else ((), ())
+    return Cost(max(steps, default=0.0), max((time for time in seconds if not math.isnan(time)), default=0.0))
 
 
 def stages_of(run: Run) -> tuple[list[Run], list[str]]:
