@@ -1,4 +1,4 @@
-"""One starting process, and one straight run to compare with, for all tests of faults."""
+"""One straight run to compare with, for all tests of faults; none of their processes outlives its test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
-from .harness import PHASES, Server, outcome, place, train
+from .harness import PHASES, end_all, outcome, place, train
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
-def straight(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The outcome of the run that nothing happened to."""
     folder: Path = place(tmp_path_factory.mktemp("straight"))
-    assert train(server, folder, setup=PHASES).wait() == 0
+    assert train(folder, setup=PHASES).wait() == 0
     return outcome(folder)

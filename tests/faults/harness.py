@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +15,11 @@ import torch
 
 from lsc_engine.runs.folder.checkpoints import Checkpoint, newest_good
 from lsc_engine.runs.read.run import Run, open_run
+from tests.processes import start
 from tests.tiny import tiny
 from tests.waiting import LIMIT
 from tests.waiting import wait_until as until
 
-ROOT = Path(__file__).parents[2]
-# Where packages that are not installed are, as on a machine without a network.
-PATHS = filter(None, [os.environ.get("PYTHONPATH")])
-ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), *PATHS]), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 RUN = "t/default/seed-0"
 
 PRESET = tiny(
@@ -78,63 +72,52 @@ batches.Batches.from_step = _each(batches.Batches.from_step)
 class Process:
     """A started command line."""
 
-    server: Server
-    pid: int
+    started: subprocess.Popen[Any]
     log: Path
 
-    def wait(self, seconds: float = LIMIT) -> int:
+    @property
+    def pid(self) -> int:
+        """Also that of its session."""
+        return self.started.pid
+
+    def wait(self) -> int:
         """Its exit code, negative for the signal that ended it."""
-        code = self.server.ask({"wait": self.pid, "seconds": seconds})["code"]
-        if code is None:
-            os.kill(self.pid, signal.SIGKILL)
-            raise AssertionError(f"it did not end in {seconds} s: {self.log.read_text()}")
-        return int(code)
+        try:
+            return self.started.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end in {LIMIT} s: {self.log.read_text()}") from None
 
     def ended(self) -> bool:
         """Whether it has ended."""
-        return self.server.ask({"wait": self.pid, "seconds": 0.0})["code"] is not None
+        return self.started.poll() is not None
 
     def send(self, number: int) -> None:
         """Send a signal."""
         os.kill(self.pid, number)
 
 
-class Server:
-    """The process that starts processes (server.py)."""
+_started: list[Process] = []
 
-    def __init__(self, *modules: str) -> None:
-        """`modules` are loaded besides, before the first process is started."""
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py")), *modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENV}, cwd=ROOT,
-        )  # fmt: skip
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One request, one answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+def launch(
+    folder: Path, *words: str, setup: str = "", env: dict[str, str] | None = None, log: Path | None = None
+) -> Process:
+    """`lsc-engine words` in `folder`, after the code `setup`, with what it prints at the end of `log`."""
+    log = log or folder / "out.txt"
+    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o644)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": number, "stderr": number}
+    env = {"NO_COLOR": "1", **(env or {})}
+    _started.append(Process(start(*words, cwd=folder, env=env, setup=setup, start_new_session=True, **streams), log))
+    os.close(number)
+    return _started[-1]
 
-    def start(
-        self, folder: Path, *words: str, setup: str = "", env: dict[str, str] | None = None, log: Path | None = None
-    ) -> Process:
-        """`lsc-engine words` in `folder`, after the code `setup`."""
-        log = log or folder / "out.txt"
-        # It is there at once, whenever the process gets to open it.
-        log.touch()
-        request = {"start": words, "cwd": str(folder), "env": {**ENV, **(env or {})}, "log": str(log), "setup": setup}
-        return Process(self, self.ask(request)["pid"], log)
 
-    def close(self) -> None:
-        """End the server."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(LIMIT)
-        self._process.stdout.close()
+def end_all() -> None:
+    """End what the test has started."""
+    while _started:
+        process = _started.pop().started
+        process.kill()
+        process.wait()
 
 
 def place(folder: Path, preset: str = PRESET) -> Path:
@@ -144,9 +127,9 @@ def place(folder: Path, preset: str = PRESET) -> Path:
     return folder
 
 
-def train(server: Server, folder: Path, *words: str, **options: Any) -> Process:
+def train(folder: Path, *words: str, **options: Any) -> Process:
     """`lsc-engine run t.toml` in `folder`."""
-    return server.start(folder, "run", "t.toml", "--device", "cpu", *words, **options)
+    return launch(folder, "run", "t.toml", "--device", "cpu", *words, **options)
 
 
 def run_of(folder: Path) -> Run:

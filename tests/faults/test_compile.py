@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 
 from lsc_engine.training.step import CompileFailedError, MicroBatches, compile_failed
 
-from .harness import PHASES, PRESET, Process, Server, begun, good, outcome, place, run_of, train, until
+from .harness import PHASES, PRESET, Process, begun, good, outcome, place, run_of, train, until
 
 COMPILED = PRESET.replace('name = "encoder"\nwidth = 0.05', 'name = "mlp"\ndim = "min"').replace(
     "[train]", '[train]\ncompile = "on"'
@@ -25,22 +24,14 @@ GCC = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compil
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """One that has loaded the compiler's Python half as well."""
-    made = Server("torch._inductor.compile_fx")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is compiled once for all tests: the first of them finds it empty."""
     return tmp_path_factory.mktemp("cache")
 
 
-def compile_in(server: Server, folder: Path, cache: Path, setup: str = "") -> Process:
+def compile_in(folder: Path, cache: Path, setup: str = "") -> Process:
     """The run, with what it compiles kept in `cache`."""
-    return train(server, folder, env={"TORCHINDUCTOR_CACHE_DIR": str(cache)}, setup=setup)
+    return train(folder, env={"TORCHINDUCTOR_CACHE_DIR": str(cache)}, setup=setup)
 
 
 def compiling(group: int) -> bool:
@@ -59,10 +50,10 @@ def compiling(group: int) -> bool:
 
 @pytest.mark.slow
 @GCC
-def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, cache: Path, tmp_path: Path) -> None:
+def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(cache: Path, tmp_path: Path) -> None:
     """And a Ctrl-C of the terminal, which reaches the compiler as well, is a stop and no failure."""
     stopped, broken, straight = (place(tmp_path / name, COMPILED) for name in ("stopped", "broken", "straight"))
-    process = compile_in(server, stopped, cache)
+    process = compile_in(stopped, cache)
     until(lambda: compiling(process.pid))
     process.send(signal.SIGTERM)
     assert process.wait() == 143, process.log.read_text()
@@ -72,7 +63,7 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
 
     # Which vector instructions there are is found out, by the compiler too, before the training begins.
     setup = PHASES + "from torch._inductor.cpu_vec_isa import pick_vec_isa\npick_vec_isa()\n"
-    process = compile_in(server, broken, tmp_path / "empty", setup)
+    process = compile_in(broken, tmp_path / "empty", setup)
     until(lambda: begun(broken, "t") and compiling(process.pid))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait() == 130, process.log.read_text()
@@ -83,7 +74,7 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
     # All three end alike; what the first compiled serves them.
     outcomes = []
     for folder in (straight, stopped, broken):
-        process = compile_in(server, folder, cache)
+        process = compile_in(folder, cache)
         assert process.wait() == 0, process.log.read_text()
         outcomes.append(outcome(folder))
     assert outcomes[1] == outcomes[0]
@@ -92,10 +83,10 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
 
 @pytest.mark.slow
 @GCC
-def test_a_compiler_that_is_not_there_ends_the_compiling_only(server: Server, tmp_path: Path) -> None:
+def test_a_compiler_that_is_not_there_ends_the_compiling_only(tmp_path: Path) -> None:
     folder = place(tmp_path / "t", COMPILED)
     setup = 'import torch._inductor.config as c\nc.cpp.cxx = ("/nonexistent/g++",)\n'
-    process = compile_in(server, folder, tmp_path / "cache", setup)
+    process = compile_in(folder, tmp_path / "cache", setup)
     assert process.wait() == 0, process.log.read_text()
     run = run_of(folder)
     assert run.status().state == "finished"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .harness import RUN, Server, at_steps, good, place, run_of, train
+from .harness import RUN, at_steps, good, place, run_of, train
 
 # The rate of one step: the loss of that step is finite still, the weights after it are not.
 CASES = {
@@ -23,11 +23,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_not_a_number_ends_as_diverged_with_the_last_good_checkpoint(server: Server, tmp_path: Path, case: str) -> None:
+def test_not_a_number_ends_as_diverged_with_the_last_good_checkpoint(tmp_path: Path, case: str) -> None:
     codes, every, log, last = CASES[case]
     folder = place(tmp_path / "t")
     sets = ("--set", f'checkpoint.every="{every}"', "--set", f'log.every="{log}"', "--set", "checkpoint.keep=1000")
-    process = train(server, folder, *sets, setup=at_steps(codes))
+    process = train(folder, *sets, setup=at_steps(codes))
     assert process.wait() == 3, process.log.read_text()
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("diverged", 3)

@@ -14,7 +14,7 @@ import pytest
 
 from lsc_engine.runs.folder.checkpoints import newest_good
 
-from .harness import PHASES, RUN, Process, Server, begun, outcome, place, run_of, train, until
+from .harness import PHASES, RUN, Process, begun, outcome, place, run_of, train, until
 
 KILLS = int(os.environ.get("LSC_FAULT_KILLS", "10"))
 MANY = 60
@@ -62,7 +62,7 @@ def readable(folder: Path) -> None:
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_killed_runs_end_bit_equal_to_the_straight_one(
-    server: Server, straight: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], kills: int
+    straight: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], kills: int
 ) -> None:
     draw = random.Random(SEED + kills)
     moments = [list(MOMENTS)[number % len(MOMENTS)] for number in range(kills)]
@@ -72,14 +72,14 @@ def test_killed_runs_end_bit_equal_to_the_straight_one(
     while moments:
         folder = place(tmp_path / str(runs))
         for moment in [moments.pop() for _ in range(min(KILLS_PER_RUN, len(moments)))]:
-            happened = kill_at(train(server, folder, setup=PHASES), folder, moment, draw)
+            happened = kill_at(train(folder, setup=PHASES), folder, moment, draw)
             if happened is None:
                 # It was faster than the kill, which is due in another run.
                 moments.append(moment)
                 continue
             killed.append(happened)
             readable(folder)
-        assert train(server, folder, setup=PHASES).wait() == 0, (folder / "out.txt").read_text()
+        assert train(folder, setup=PHASES).wait() == 0, (folder / "out.txt").read_text()
         assert outcome(folder) == straight
         runs += 1
     with capsys.disabled():

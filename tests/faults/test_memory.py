@@ -13,7 +13,7 @@ from torch import nn
 from lsc_engine.common.errors import LscError
 from lsc_engine.training.step import MicroBatches
 
-from .harness import PRESET, Server, at_steps, good, place, run_of, train
+from .harness import PRESET, at_steps, good, place, run_of, train
 
 
 def preset(classes: int, batch: int, size: int) -> str:
@@ -52,9 +52,9 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return changes
 
 
-def test_micro_batches_are_halved_at_the_same_step_and_logged(server: Server, tmp_path: Path) -> None:
+def test_micro_batches_are_halved_at_the_same_step_and_logged(tmp_path: Path) -> None:
     folder = place(tmp_path / "squeezed", preset(64, 64, 32))
-    process = train(server, folder, setup=at_steps({3: SQUEEZE.format(2048, 16), 4: RELEASE}))
+    process = train(folder, setup=at_steps({3: SQUEEZE.format(2048, 16), 4: RELEASE}))
     assert process.wait() == 0, process.log.read_text()
     assert (run_of(folder).status().state, run_of(folder).status().step) == ("finished", 5)
     changes = recorded(folder)
@@ -70,7 +70,7 @@ def test_micro_batches_are_halved_at_the_same_step_and_logged(server: Server, tm
     parts = 64 // changes[-1]["micro_batch"]
     ask = "import gc, torch\ntorch.backends.mkldnn.enabled = False\nfrom lsc_engine.training.step import MicroBatches\n"
     ask += f"for m in gc.get_objects():\n    if isinstance(m, MicroBatches): m.parts = {parts}\n"
-    assert train(server, twin, setup=at_steps({3: ask})).wait() == 0
+    assert train(twin, setup=at_steps({3: ask})).wait() == 0
     assert recorded(twin) == []
     assert good(folder).files["model.safetensors"] == good(twin).files["model.safetensors"]
 
@@ -79,9 +79,9 @@ def test_micro_batches_are_halved_at_the_same_step_and_logged(server: Server, tm
     assert state["parts"] == parts
 
 
-def test_what_does_not_fit_at_all_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
+def test_what_does_not_fit_at_all_ends_with_a_sentence(tmp_path: Path) -> None:
     folder = place(tmp_path / "t", preset(96, 4, 128))
-    process = train(server, folder, setup=at_steps({2: SQUEEZE.format(1024, 4)}))
+    process = train(folder, setup=at_steps({2: SQUEEZE.format(1024, 4)}))
     assert process.wait() == 1, process.log.read_text()
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)

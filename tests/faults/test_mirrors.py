@@ -14,8 +14,9 @@ from lsc_engine.mirrors import supervise
 from lsc_engine.mirrors.follow import place_of
 from tests.leftovers import end_processes_in, processes_in
 from tests.mirrored import assert_same, logged, read_back
+from tests.processes import environment
 
-from .harness import ENV, PHASES, PRESET, Server, at_steps, go_on, in_slow_phase, outcome, place, run_of, train, until
+from .harness import PHASES, PRESET, at_steps, go_on, in_slow_phase, launch, outcome, place, run_of, train, until
 
 
 def also(tool: str) -> str:
@@ -23,12 +24,10 @@ def also(tool: str) -> str:
     return PRESET.replace('every = "3 steps"', f'every = "3 steps"\nalso = ["{tool}"]')
 
 
-def test_after_kills_of_mirror_and_run_every_step_is_there_once(
-    server: Server, straight: dict[str, Any], tmp_path: Path
-) -> None:
+def test_after_kills_of_mirror_and_run_every_step_is_there_once(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "a", also("tensorboard"))
     try:
-        held = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t20"})
+        held = train(folder, setup=PHASES, env={"FAULT_SLOW": "t20"})
         in_slow_phase(folder, held)
         run = run_of(folder)
         until(lambda: [state.step >= 15 for state in supervise.states(run.path)] == [True])
@@ -40,7 +39,7 @@ def test_after_kills_of_mirror_and_run_every_step_is_there_once(
         if not held.ended():
             held.send(signal.SIGKILL)
         held.wait()
-        assert train(server, folder).wait() == 0
+        assert train(folder).wait() == 0
         assert outcome(folder) == straight
         until(lambda: [(state.behind, state.active) for state in supervise.states(run.path)] == [(0, False)])
         assert_same(
@@ -50,14 +49,14 @@ def test_after_kills_of_mirror_and_run_every_step_is_there_once(
         end_processes_in(folder)
 
 
-def test_a_run_that_is_killed_and_resumed_replaces_what_it_logged(server: Server, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_and_resumed_replaces_what_it_logged(tmp_path: Path) -> None:
     folder = place(tmp_path / "a", also("tensorboard"))
     try:
-        killed = train(server, folder, setup=at_steps({20: "os.kill(os.getpid(), 9)"}))
+        killed = train(folder, setup=at_steps({20: "os.kill(os.getpid(), 9)"}))
         assert killed.wait() == -signal.SIGKILL
         run = run_of(folder)
         until(lambda: [(state.behind, state.active) for state in supervise.states(run.path)] == [(0, False)])
-        assert train(server, folder).wait() == 0
+        assert train(folder).wait() == 0
         until(lambda: [(state.step, state.active) for state in supervise.states(run.path)] == [(36, False)])
         run.poll()
         assert len(run.table.attempt_starts()) == 2
@@ -68,14 +67,12 @@ def test_a_run_that_is_killed_and_resumed_replaces_what_it_logged(server: Server
         end_processes_in(folder)
 
 
-def test_a_mirror_that_hangs_for_ever_does_not_hold_the_run(
-    server: Server, straight: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_mirror_that_hangs_for_ever_does_not_hold_the_run(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "a", also("wandb"))
     (tmp_path / "wandb.py").write_text("import time\nwhile True:\n    time.sleep(9)\n")
-    path = os.pathsep.join([ENV["PYTHONPATH"], str(tmp_path)])
+    path = os.pathsep.join([environment()["PYTHONPATH"], str(tmp_path)])
     try:
-        held = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t20", "PYTHONPATH": path})
+        held = train(folder, setup=PHASES, env={"FAULT_SLOW": "t20", "PYTHONPATH": path})
         in_slow_phase(folder, held)
         # Its process is there, and has written nothing.
         until(lambda: any(b"wandb" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_in(folder)))
@@ -88,26 +85,26 @@ def test_a_mirror_that_hangs_for_ever_does_not_hold_the_run(
         end_processes_in(folder)
 
 
-def test_a_package_that_is_not_there_is_a_sentence_before_anything_is_made(server: Server, tmp_path: Path) -> None:
+def test_a_package_that_is_not_there_is_a_sentence_before_anything_is_made(tmp_path: Path) -> None:
     folder = place(tmp_path / "a", also("mlflow"))
-    process = train(server, folder)
+    process = train(folder)
     assert process.wait() == 2
     text = process.log.read_text()
     assert text == "log.also: mlflow is not installed: pip install 'lsc[mlflow]', or pip install mlflow\n"
     assert not (folder / "runs").exists()
-    process = train(server, folder, "--set", "log.also=wandbb")
+    process = train(folder, "--set", "log.also=wandbb")
     assert process.wait() == 2
     assert 'did you mean "wandb"' in process.log.read_text()
 
 
 @pytest.mark.parametrize("word", ["show", "mirror"])
-def test_a_finished_run_is_mirrored_by_a_command(server: Server, tmp_path: Path, word: str) -> None:
+def test_a_finished_run_is_mirrored_by_a_command(tmp_path: Path, word: str) -> None:
     folder = place(tmp_path / "a")
-    assert train(server, folder).wait() == 0
-    written = server.start(folder, "mirror", "default", "--to", "tensorboard")
+    assert train(folder).wait() == 0
+    written = launch(folder, "mirror", "default", "--to", "tensorboard")
     assert written.wait() == 0
     assert written.log.read_text().endswith("t/default/seed-0: tensorboard up to step 36\n")
-    shown = server.start(folder, "show", "default", *(["--json"] if word == "show" else []), log=folder / "show.txt")
+    shown = launch(folder, "show", "default", *(["--json"] if word == "show" else []), log=folder / "show.txt")
     assert shown.wait() == 0
     text = shown.log.read_text()
     if word == "show":
@@ -116,21 +113,21 @@ def test_a_finished_run_is_mirrored_by_a_command(server: Server, tmp_path: Path,
     else:
         assert "  mirror      tensorboard up to step 36\n" in text
     # The same settings: the study is finished, whatever it is mirrored to.
-    assert train(server, folder, "--set", "log.also=tensorboard").wait() == 0
+    assert train(folder, "--set", "log.also=tensorboard").wait() == 0
 
 
-def test_lines_of_a_run_as_it_happens(server: Server, tmp_path: Path) -> None:
+def test_lines_of_a_run_as_it_happens(tmp_path: Path) -> None:
     folder = place(tmp_path / "a")
-    killed = train(server, folder, setup=at_steps({20: "os.kill(os.getpid(), 9)"}))
+    killed = train(folder, setup=at_steps({20: "os.kill(os.getpid(), 9)"}))
     assert killed.wait() == -signal.SIGKILL
     follow = ["show", "default", "--follow", "--json"]
-    ended = server.start(folder, *follow, log=folder / "lost.txt")
+    ended = launch(folder, *follow, log=folder / "lost.txt")
     assert ended.wait() == 0
     lines = [json.loads(line) for line in ended.log.read_text().splitlines()]
     assert lines[-1]["state"] == "lost"
-    held = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t9"})
+    held = train(folder, setup=PHASES, env={"FAULT_SLOW": "t9"})
     in_slow_phase(folder, held)
-    following = server.start(folder, *follow, log=folder / "follow.txt")
+    following = launch(folder, *follow, log=folder / "follow.txt")
     until(lambda: '"running"' in following.log.read_text() and following.log.read_text().count("\n") > 5)
     assert not following.ended()
     go_on(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .harness import PHASES, Process, Server, go_on, in_slow_phase, place, run_of
+from .harness import PHASES, Process, go_on, in_slow_phase, launch, place, run_of
 
 # Writes step, samples, and a digest of the batch as the model gets it.
 TELLING = (
@@ -39,9 +39,9 @@ DEVICES = [
 ]
 
 
-def start(server: Server, folder: Path, device: str, **env: str) -> Process:
+def start(folder: Path, device: str, **env: str) -> Process:
     words = ("run", "t.toml", "--device", device, "--set", 'train.compile="off"')
-    return server.start(folder, *words, setup=TELLING, env=env)
+    return launch(folder, *words, setup=TELLING, env=env)
 
 
 def seen(folder: Path) -> Seen:
@@ -54,18 +54,18 @@ def seen(folder: Path) -> Seen:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_resumed_run_sees_what_the_straight_one_sees(server: Server, tmp_path: Path, device: str) -> None:
+def test_a_resumed_run_sees_what_the_straight_one_sees(tmp_path: Path, device: str) -> None:
     straight, broken = place(tmp_path / "straight"), place(tmp_path / "broken")
-    assert start(server, straight, device).wait() == 0
+    assert start(straight, device).wait() == 0
     for phase, number in (("t12", signal.SIGTERM), ("t17", signal.SIGKILL)):
         for name in ("phases", "go-on"):
             (broken / name).unlink(missing_ok=True)
-        process = start(server, broken, device, FAULT_SLOW=phase)
+        process = start(broken, device, FAULT_SLOW=phase)
         in_slow_phase(broken, process)
         process.send(number)
         go_on(broken)
         assert process.wait() in (143, -9)
-    process = start(server, broken, device)
+    process = start(broken, device)
     assert process.wait() == 0, process.log.read_text()
 
     expected, found = seen(straight), seen(broken)
@@ -88,7 +88,7 @@ def test_a_resumed_run_sees_what_the_straight_one_sees(server: Server, tmp_path:
         )  # fmt: skip
     if device == "cuda":
         on_cpu = place(tmp_path / "cpu")
-        assert start(server, on_cpu, "cpu").wait() == 0
+        assert start(on_cpu, "cpu").wait() == 0
         for step, (index, labels, _, mean) in seen(on_cpu).items():
             assert (index, labels) == expected[step][:2]
             assert mean == pytest.approx(expected[step][3], abs=1e-4)

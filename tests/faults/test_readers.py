@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Process, Server, at_steps, good, in_slow_phase, outcome, place, run_of, train
+from .harness import Process, at_steps, good, in_slow_phase, outcome, place, run_of, train
 from .test_resume import FOLDER, images
 
 # Nothing fits on the device, so that the images are streamed; two workers.
@@ -22,10 +22,10 @@ LONGER = FOLDER.replace('every = "7 steps"', 'every = "1000 steps"')
 
 
 @pytest.fixture(scope="module")
-def streamed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The outcome of the straight streamed run."""
     folder = images(place(tmp_path_factory.mktemp("streamed"), LONGER))
-    process = train(server, folder, setup=STREAM)
+    process = train(folder, setup=STREAM)
     assert process.wait() == 0, process.log.read_text()
     return outcome(folder)
 
@@ -34,9 +34,9 @@ def children(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def slow(folder: Path, server: Server, code: str) -> Process:
+def slow(folder: Path, code: str) -> Process:
     """A streamed run in which `code` runs at step 12."""
-    return train(server, folder, setup=STREAM + at_steps({12: code}))
+    return train(folder, setup=STREAM + at_steps({12: code}))
 
 
 KILL_ONE = """
@@ -46,11 +46,9 @@ os.kill(int(open(f"/proc/{here}/task/{here}/children").read().split()[0]), signa
 """
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost(
-    server: Server, streamed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(streamed: dict[str, Any], tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", LONGER))
-    process = slow(folder, server, KILL_ONE)
+    process = slow(folder, KILL_ONE)
     assert process.wait() == 0, process.log.read_text()
     assert "a data worker ended" in process.log.read_text()
     assert "its work goes to new ones" in process.log.read_text()
@@ -59,22 +57,20 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_to_the_whole_group_reaches_the_trainer_only(
-    server: Server, streamed: dict[str, Any], tmp_path: Path, number: signal.Signals
+    streamed: dict[str, Any], tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = images(place(tmp_path / "t", LONGER))
-    process = slow(folder, server, f"import time\nos.killpg(0, {int(number)})\n")
+    process = slow(folder, f"import time\nos.killpg(0, {int(number)})\n")
     assert process.wait() == 128 + number, process.log.read_text()
     assert run_of(folder).status().state == "stopped"
     assert good(folder).step == run_of(folder).status().step == 12
-    assert train(server, folder, setup=STREAM).wait() == 0
+    assert train(folder, setup=STREAM).wait() == 0
     assert outcome(folder) == streamed
 
 
-def test_a_vanished_image_is_named_and_no_step_is_lost(
-    server: Server, streamed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_vanished_image_is_named_and_no_step_is_lost(streamed: dict[str, Any], tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", LONGER))
-    process = slow(folder, server, "os.rename('images/train/a/004.png', 'away.png')\n")
+    process = slow(folder, "os.rename('images/train/a/004.png', 'away.png')\n")
     assert process.wait() == 1, process.log.read_text()
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)
@@ -82,15 +78,13 @@ def test_a_vanished_image_is_named_and_no_step_is_lost(
     # All steps up to the batch that needed it are kept.
     assert good(folder).step == status.step > 12
     os.rename(folder / "away.png", folder / "images/train/a/004.png")
-    assert train(server, folder, setup=STREAM).wait() == 0
+    assert train(folder, setup=STREAM).wait() == 0
     assert outcome(folder) == streamed
 
 
-def test_a_killed_trainer_goes_on_while_its_workers_still_end(
-    server: Server, streamed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_killed_trainer_goes_on_while_its_workers_still_end(streamed: dict[str, Any], tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", LONGER))
-    process = slow(folder, server, "import time\nos.write(_file, b'!')\nwhile True: time.sleep(1)\n")
+    process = slow(folder, "import time\nos.write(_file, b'!')\nwhile True: time.sleep(1)\n")
     in_slow_phase(folder, process)
     workers = children(process.pid)
     assert len(workers) == 2
@@ -101,7 +95,7 @@ def test_a_killed_trainer_goes_on_while_its_workers_still_end(
     process.wait()
     assert run_of(folder).status().shown_state == "lost"
     try:
-        assert train(server, folder, setup=STREAM).wait() == 0
+        assert train(folder, setup=STREAM).wait() == 0
     finally:
         for pid in workers:
             os.kill(pid, signal.SIGCONT)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .harness import PHASES, PRESET, RUN, Server, at_steps, go_on, good, in_slow_phase, outcome, place, run_of, train
+from .harness import PHASES, PRESET, RUN, at_steps, go_on, good, in_slow_phase, launch, outcome, place, run_of, train
 
 STOP = at_steps({20: "import signal\nos.kill(os.getpid(), signal.SIGTERM)"})
 
 
 @pytest.fixture(scope="module")
-def stopped_run(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = place(tmp_path_factory.mktemp("stopped"))
-    assert train(server, folder, setup=STOP).wait() == 143
+    assert train(folder, setup=STOP).wait() == 143
     return folder
 
 
@@ -33,26 +33,22 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_edited_preset_is_refused_with_the_difference(
-    server: Server, stopped_run: Path, tmp_path: Path, change: str
-) -> None:
+def test_an_edited_preset_is_refused_with_the_difference(stopped_run: Path, tmp_path: Path, change: str) -> None:
     folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
     old, new, sentence = CHANGES[change]
     preset = folder / "runs" / RUN / "preset.toml"
     text = preset.read_text()
     assert old in text, text
     preset.write_text(text.replace(old, new))
-    process = server.start(folder, "resume", "default", "--device", "cpu")
+    process = launch(folder, "resume", "default", "--device", "cpu")
     assert process.wait() == 2, process.log.read_text()
     assert sentence in process.log.read_text()
     assert good(folder).step == 20
 
 
-def test_the_same_study_with_other_settings_is_refused_with_the_difference(
-    server: Server, stopped_run: Path, tmp_path: Path
-) -> None:
+def test_the_same_study_with_other_settings_is_refused_with_the_difference(stopped_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
-    process = train(server, folder, "--set", "optimizer.lr=0.001")
+    process = train(folder, "--set", "optimizer.lr=0.001")
     assert process.wait() == 2
     assert "optimizer.lr is 0.003 there, 0.001 here" in process.log.read_text()
     assert run_of(folder).status().state == "stopped"
@@ -77,21 +73,19 @@ def images(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def test_other_images_in_the_same_place_are_refused_and_the_same_elsewhere_are_not(
-    server: Server, tmp_path: Path
-) -> None:
+def test_other_images_in_the_same_place_are_refused_and_the_same_elsewhere_are_not(tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", FOLDER))
-    assert train(server, folder, setup=STOP).wait() == 143
+    assert train(folder, setup=STOP).wait() == 143
     kept = Path(shutil.move(folder / "images", folder / "kept"))
     images(folder, seed=1)
-    process = server.start(folder, "resume", "default", "--device", "cpu")
+    process = launch(folder, "resume", "default", "--device", "cpu")
     assert process.wait() == 2, process.log.read_text()
     assert "images looked at are other images" in process.log.read_text()
 
     shutil.rmtree(folder / "images")
     preset = folder / "runs" / RUN / "preset.toml"
     preset.write_text(preset.read_text().replace(str(folder / "images"), str(kept)))
-    process = server.start(folder, "resume", "default", "--device", "cpu")
+    process = launch(folder, "resume", "default", "--device", "cpu")
     assert process.wait() == 0, process.log.read_text()
     assert "resumed at step 20" in process.log.read_text()
 
@@ -116,37 +110,35 @@ def same_size(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [swap_names, same_size], ids=lambda change: change.__name__)
-def test_a_run_never_goes_on_with_one_changed_image(
-    server: Server, tmp_path: Path, change: Callable[[Path], None]
-) -> None:
+def test_a_run_never_goes_on_with_one_changed_image(tmp_path: Path, change: Callable[[Path], None]) -> None:
     """Also where the mean grey levels of the images looked at are the same."""
     folder = images(place(tmp_path / "t", PACKED))
     for path in (folder / "images").rglob("003.png"):
         with Image.open(path) as image:
             image.convert("RGB").save(path.with_suffix(".bmp"))
         path.unlink()
-    assert train(server, folder, "--data-dir", "data", setup=STOP).wait() == 143
+    assert train(folder, "--data-dir", "data", setup=STOP).wait() == 143
     change(folder)
-    process = server.start(folder, "resume", "default", "--device", "cpu", "--data-dir", "data")
+    process = launch(folder, "resume", "default", "--device", "cpu", "--data-dir", "data")
     assert process.wait() == 2, process.log.read_text()
     assert "is made anew: images have changed" in process.log.read_text()
     assert "is of another training" in process.log.read_text()
 
 
-def test_a_run_goes_on_with_a_copy_of_its_images_made_at_another_time(server: Server, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_a_copy_of_its_images_made_at_another_time(tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", PACKED))
-    assert train(server, folder, "--data-dir", "data", setup=STOP).wait() == 143
+    assert train(folder, "--data-dir", "data", setup=STOP).wait() == 143
     shutil.copytree(folder / "images", folder / "copy", copy_function=shutil.copyfile)
     shutil.rmtree(folder / "images")
     words = ("resume", "default", "--set", f"data.path={folder / 'copy'}", "--device", "cpu", "--data-dir", "data")
-    process = server.start(folder, *words)
+    process = launch(folder, *words)
     assert process.wait() == 0, process.log.read_text()
     assert "resumed at step 20" in process.log.read_text()
 
 
-def test_of_many_processes_on_one_run_one_trains(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_of_many_processes_on_one_run_one_trains(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    racers = [train(server, folder, setup=PHASES, log=folder / f"{number}.txt") for number in range(4)]
+    racers = [train(folder, setup=PHASES, log=folder / f"{number}.txt") for number in range(4)]
     codes = [racer.wait() for racer in racers]
     winners = [racer for racer, code in zip(racers, codes, strict=True) if code == 0]
     assert winners, [racer.log.read_text() for racer in racers]
@@ -160,11 +152,11 @@ def test_of_many_processes_on_one_run_one_trains(server: Server, straight: dict[
     assert outcome(folder) == straight
 
 
-def test_resume_beside_a_running_process_is_refused(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_resume_beside_a_running_process_is_refused(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t16"})
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t16"})
     in_slow_phase(folder, first)
-    second = server.start(folder, "resume", "default", "--device", "cpu", log=folder / "second.txt")
+    second = launch(folder, "resume", "default", "--device", "cpu", log=folder / "second.txt")
     assert second.wait() == 2
     assert f"pid {first.pid} on" in second.log.read_text()
     assert "trains it: running at step" in second.log.read_text()
@@ -173,10 +165,10 @@ def test_resume_beside_a_running_process_is_refused(server: Server, straight: di
     assert outcome(folder) == straight
 
 
-def test_a_clock_that_jumps_changes_nothing(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_a_clock_that_jumps_changes_nothing(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
     jump = "import time\n_now = time.time\ntime.time = lambda: _now() {}\n"
-    process = train(server, folder, setup=at_steps({10: jump.format("- 86400"), 20: jump.format("+ 3 * 86400")}))
+    process = train(folder, setup=at_steps({10: jump.format("- 86400"), 20: jump.format("+ 3 * 86400")}))
     assert process.wait() == 0
     assert 0 < run_of(folder).status().seconds < 60
     assert outcome(folder) == straight

@@ -7,16 +7,16 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.waiting import LIMIT
 
-from .harness import ENV, PHASES, RUN, Server, begun, go_on, good, in_slow_phase, outcome, place, run_of, train, until
+from .harness import PHASES, RUN, begun, go_on, good, in_slow_phase, outcome, place, run_of, train, until
 
 # What goes on when the signal comes, and only ends when it has been sent.
 WHEN = {"data read": "d1", "data wait": "w9", "first step": "t1", "step": "t16", "evaluation": "e3", "save": "s2"}
@@ -31,10 +31,10 @@ CASES = [
 
 @pytest.mark.parametrize(("when", "number"), CASES, ids=lambda case: getattr(case, "name", case))
 def test_a_stop_in_every_phase_saves_and_the_resumed_run_is_bit_equal(
-    server: Server, straight: dict[str, Any], tmp_path: Path, when: str, number: signal.Signals
+    straight: dict[str, Any], tmp_path: Path, when: str, number: signal.Signals
 ) -> None:
     folder = place(tmp_path / "t")
-    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": WHEN[when]})
+    process = train(folder, setup=PHASES, env={"FAULT_SLOW": WHEN[when]})
     in_slow_phase(folder, process)
     process.send(number)
     steps = begun(folder, "t")
@@ -48,15 +48,15 @@ def test_a_stop_in_every_phase_saves_and_the_resumed_run_is_bit_equal(
         assert f"last good checkpoint step {status.step}" in status.message
 
     if number == signal.SIGTERM:
-        assert train(server, folder, setup=PHASES).wait() == 0, process.log.read_text()
+        assert train(folder, setup=PHASES).wait() == 0, process.log.read_text()
         assert outcome(folder) == straight
 
 
 @pytest.mark.parametrize("when", ["data read", "evaluation", "save"])
-def test_sigusr1_saves_and_goes_on(server: Server, straight: dict[str, Any], tmp_path: Path, when: str) -> None:
+def test_sigusr1_saves_and_goes_on(straight: dict[str, Any], tmp_path: Path, when: str) -> None:
     folder = place(tmp_path / "t")
     sets = ("--set", 'checkpoint.every="1000 steps"')
-    process = train(server, folder, *sets, setup=PHASES, env={"FAULT_SLOW": WHEN[when].replace("s2", "s1")})
+    process = train(folder, *sets, setup=PHASES, env={"FAULT_SLOW": WHEN[when].replace("s2", "s1")})
     # When it is "save", that is the only and last one: a wish that comes during it is answered by it.
     in_slow_phase(folder, process)
     process.send(signal.SIGUSR1)
@@ -70,7 +70,7 @@ def test_sigusr1_saves_and_goes_on(server: Server, straight: dict[str, Any], tmp
     }
 
 
-def test_the_second_signal_leaves_at_once_with_its_number(server: Server, tmp_path: Path) -> None:
+def test_the_second_signal_leaves_at_once_with_its_number(tmp_path: Path) -> None:
     """Also while the main thread sits in a long computation that no handler can interrupt."""
     folder = place(tmp_path / "t")
     stuck = PHASES + (
@@ -82,7 +82,7 @@ def test_the_second_signal_leaves_at_once_with_its_number(server: Server, tmp_pa
         "    os.write(_file, b'?')\n"
         "checkpointing.save = stuck\n"
     )
-    process = train(server, folder, setup=stuck)
+    process = train(folder, setup=stuck)
     in_slow_phase(folder, process)
     process.send(signal.SIGTERM)
     time.sleep(0.4)
@@ -92,14 +92,14 @@ def test_the_second_signal_leaves_at_once_with_its_number(server: Server, tmp_pa
     assert process.wait() == 130
     assert begun(folder, "?") == 0, "it waited for the end of the computation"
     assert run_of(folder).status().shown_state == "lost"
-    assert train(server, folder).wait() == 0
+    assert train(folder).wait() == 0
 
 
-def test_one_ctrl_c_that_comes_twice_is_one(server: Server, tmp_path: Path) -> None:
+def test_one_ctrl_c_that_comes_twice_is_one(tmp_path: Path) -> None:
     """Wrappers send on what the terminal has sent already."""
     folder = place(tmp_path / "t")
     patient = "from lsc_engine.training import signals\nsignals.BURST_SECONDS = 1000.0\n"
-    process = train(server, folder, setup=PHASES + patient, env={"FAULT_SLOW": "t9"})
+    process = train(folder, setup=PHASES + patient, env={"FAULT_SLOW": "t9"})
     in_slow_phase(folder, process)
     process.send(signal.SIGINT)
     time.sleep(0.02)
@@ -112,12 +112,12 @@ def test_one_ctrl_c_that_comes_twice_is_one(server: Server, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("how", ["detached", "nohup"])
 def test_hangup_changes_nothing_for_detached_runs_and_under_nohup(
-    server: Server, straight: dict[str, Any], tmp_path: Path, how: str
+    straight: dict[str, Any], tmp_path: Path, how: str
 ) -> None:
     folder = place(tmp_path / "t")
     env = {"FAULT_SLOW": "e2", **({"LSC_DETACHED": "1"} if how == "detached" else {})}
     nohup = "" if how == "detached" else "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    process = train(server, folder, setup=PHASES + nohup, env=env)
+    process = train(folder, setup=PHASES + nohup, env=env)
     in_slow_phase(folder, process)
     process.send(signal.SIGHUP)
     go_on(folder)
@@ -125,13 +125,13 @@ def test_hangup_changes_nothing_for_detached_runs_and_under_nohup(
     assert outcome(folder) == straight
 
 
-def test_a_terminal_that_is_closed_stops_an_attached_run_with_a_checkpoint(server: Server, tmp_path: Path) -> None:
+def test_a_terminal_that_is_closed_stops_an_attached_run_with_a_checkpoint(tmp_path: Path) -> None:
     """With bars drawn on that terminal; what draws there then fails, and must not end the run before it has saved."""
     folder = place(tmp_path / "t")
     master, slave = pty.openpty()
     # Opened for reading it becomes the terminal that controls the process.
     setup = PHASES + "os.open(os.ttyname(1), os.O_RDWR)\n"
-    process = train(server, folder, setup=setup, env={"FAULT_SLOW": "t16"}, log=Path(os.ttyname(slave)))
+    process = train(folder, setup=setup, env={"FAULT_SLOW": "t16"}, log=Path(os.ttyname(slave)))
     os.set_blocking(master, False)
     shown = b""
 
@@ -151,11 +151,11 @@ def test_a_terminal_that_is_closed_stops_an_attached_run_with_a_checkpoint(serve
     assert good(folder).step == status.step >= 16
 
 
-def test_a_reader_that_closes_the_pipe_ends_nothing(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_ends_nothing(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
     os.mkfifo(folder / "pipe")
     reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t16"}, log=folder / "pipe")
+    process = train(folder, setup=PHASES, env={"FAULT_SLOW": "t16"}, log=folder / "pipe")
     in_slow_phase(folder, process)
     assert b"step 15" in os.read(reader, 65536)
     os.close(reader)
@@ -167,10 +167,9 @@ def test_a_reader_that_closes_the_pipe_ends_nothing(server: Server, straight: di
 def real(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     """A process that has to import torch itself."""
     with open(folder / "out.txt", "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "lsc_engine", "run", "t.toml", "--device", "cpu", *words],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-            start_new_session=True, env={**os.environ, **ENV},
+        return processes.start(
+            "run", "t.toml", "--device", "cpu", *words, fresh=True, cwd=folder, env={"NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
         )  # fmt: skip
 
 

@@ -21,12 +21,12 @@ from lsc_engine.training.checkpointing import prune
 from .harness import (
     PHASES,
     RUN,
-    Server,
     at_steps,
     begun,
     go_on,
     good,
     in_slow_phase,
+    launch,
     outcome,
     place,
     run_of,
@@ -58,12 +58,12 @@ def seen(tmp_path: Path) -> dict[str, Any]:
     return document
 
 
-def test_no_file_may_grow_then_may(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_no_file_may_grow_then_may(straight: dict[str, Any], tmp_path: Path) -> None:
     """A quota that refuses metrics, log and status too: they wait, and none is lost."""
     folder = place(tmp_path / "t")
     again = LIMIT.format("resource.RLIM_INFINITY") + LOOK
     setup = at_steps({12: LIMIT.format(700), 33: again})
-    process = train(server, folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")})
+    process = train(folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")})
     assert process.wait() == 0, process.log.read_text()
     assert seen(tmp_path)["step"] < 12
     assert run_of(folder).status().message == ""
@@ -71,13 +71,13 @@ def test_no_file_may_grow_then_may(server: Server, straight: dict[str, Any], tmp
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["for good", "and comes back"])
-def test_a_run_folder_that_is_removed(server: Server, straight: dict[str, Any], tmp_path: Path, back: bool) -> None:
+def test_a_run_folder_that_is_removed(straight: dict[str, Any], tmp_path: Path, back: bool) -> None:
     """A run whose folder stays away ends with a sentence instead of training for nothing; one that is back goes on."""
     folder = place(tmp_path / "t")
     codes = {12: "os.rename('runs/t', 'away')"}
     codes |= {32: "os.rename('away', 'runs/t')"} if back else {}
     patience = f"\nfrom lsc_engine.training import checkpointing\ncheckpointing.GONE_PATIENCE = {100 if back else 0}\n"
-    process = train(server, folder, setup=at_steps(codes) + patience)
+    process = train(folder, setup=at_steps(codes) + patience)
     assert process.wait() == (0 if back else 1), process.log.read_text()
     if back:
         assert outcome(folder) == straight
@@ -86,26 +86,26 @@ def test_a_run_folder_that_is_removed(server: Server, straight: dict[str, Any], 
     assert begun(folder, "t") < 30
     os.rename(folder / "away", folder / "runs/t")
     assert run_of(folder).status().shown_state == "lost"
-    assert train(server, folder).wait() == 0
+    assert train(folder).wait() == 0
     assert outcome(folder) == straight
 
 
-def test_a_run_folder_that_is_read_only_is_refused(server: Server, stopped_run: Path, tmp_path: Path) -> None:
+def test_a_run_folder_that_is_read_only_is_refused(stopped_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
     before = run_of(folder).status()
     for path in (folder / "runs").rglob("*"):
         path.chmod(path.stat().st_mode & 0o555)
-    process = server.start(folder, "resume", "default", "--device", "cpu", setup=POWERLESS, log=tmp_path / "out.txt")
+    process = launch(folder, "resume", "default", "--device", "cpu", setup=POWERLESS, log=tmp_path / "out.txt")
     assert process.wait() == 1
     assert "runs/t/default/seed-0: cannot be written: Permission denied" in process.log.read_text()
     assert run_of(folder).status() == before
 
 
-def test_files_may_not_grow_then_may(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_files_may_not_grow_then_may(straight: dict[str, Any], tmp_path: Path) -> None:
     """A quota on file size: checkpoints fail, metrics go on, the state says so, later saves work."""
     folder = place(tmp_path / "t")
     setup = at_steps({3: LIMIT.format(50_000), 23: LOOK, 24: LIMIT.format("resource.RLIM_INFINITY")})
-    process = train(server, folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")})
+    process = train(folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")})
     assert process.wait() == 0, process.log.read_text()
     told = seen(tmp_path)
     assert told["state"] == "running"
@@ -119,7 +119,7 @@ def test_files_may_not_grow_then_may(server: Server, straight: dict[str, Any], t
 
 
 def test_a_disk_filled_to_the_last_byte_then_emptied(
-    server: Server, straight: dict[str, Any], tmp_path: Path, small_disk: Path
+    straight: dict[str, Any], tmp_path: Path, small_disk: Path
 ) -> None:
     folder = place(small_disk / "t")
     fill = (
@@ -131,7 +131,7 @@ def test_a_disk_filled_to_the_last_byte_then_emptied(
     )
     setup = at_steps({12: fill, 34: LOOK, 35: "os.unlink('../ballast')"})
     process = train(
-        server, folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")}, log=tmp_path / "out.txt"
+        folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")}, log=tmp_path / "out.txt"
     )  # fmt: skip
     assert process.wait() == 0, process.log.read_text()
     told = seen(tmp_path)
@@ -142,10 +142,10 @@ def test_a_disk_filled_to_the_last_byte_then_emptied(
     assert outcome(folder) == straight
 
 
-def test_a_folder_that_is_read_only_for_a_while(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_that_is_read_only_for_a_while(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
     setup = POWERLESS + at_steps({12: CHMOD.format(0o555), 32: CHMOD.format(0o755)})
-    process = train(server, folder, setup=setup)
+    process = train(folder, setup=setup)
     assert process.wait() == 0, process.log.read_text()
     log = run_of(folder).log_path.read_text()
     assert "checkpoint step 15 not written: Permission denied; last good checkpoint step 10" in log
@@ -153,34 +153,34 @@ def test_a_folder_that_is_read_only_for_a_while(server: Server, straight: dict[s
     assert outcome(folder) == straight
 
 
-def test_output_to_a_full_device_ends_nothing(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_output_to_a_full_device_ends_nothing(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    assert train(server, folder, log=Path("/dev/full")).wait() == 0
+    assert train(folder, log=Path("/dev/full")).wait() == 0
     assert outcome(folder) == straight
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["at the end", "when stopped"])
 def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
-    server: Server, straight: dict[str, Any], tmp_path: Path, stopped: bool
+    straight: dict[str, Any], tmp_path: Path, stopped: bool
 ) -> None:
     folder = place(tmp_path / "t")
     codes = {23: LIMIT.format(50_000)}
     if stopped:
         codes[30] = "import signal\nos.kill(os.getpid(), signal.SIGTERM)"
     patience = "\nfrom lsc_engine.training import checkpointing as c\nc.STOP_PATIENCE = c.END_PATIENCE = 0.2\n"
-    assert train(server, folder, setup=at_steps(codes) + patience).wait() == 1
+    assert train(folder, setup=at_steps(codes) + patience).wait() == 1
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)
     assert "could not be written" in status.message
     assert "last good checkpoint step 20" in status.message
     assert good(folder).step == 20
-    assert train(server, folder).wait() == 0
+    assert train(folder).wait() == 0
     assert outcome(folder) == straight
 
 
-def test_room_for_the_last_checkpoint_is_waited_for(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_room_for_the_last_checkpoint_is_waited_for(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    process = train(server, folder, setup=at_steps({34: LIMIT.format(50_000)}))
+    process = train(folder, setup=at_steps({34: LIMIT.format(50_000)}))
     until(lambda: process.ended() or "checkpoint step 36 not written" in process.log.read_text())
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     assert process.wait() == 0, process.log.read_text()
@@ -201,23 +201,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.fixture(scope="module")
-def stopped_run(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run stopped after step 26, with checkpoints of steps 25 and 26."""
     folder = place(tmp_path_factory.mktemp("stopped"))
     stop = at_steps({26: "import signal\nos.kill(os.getpid(), signal.SIGTERM)"})
-    assert train(server, folder, setup=stop).wait() == 143
+    assert train(folder, setup=stop).wait() == 143
     assert good(folder).step == 26
     return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_checkpoint_gives_way(
-    server: Server, straight: dict[str, Any], stopped_run: Path, tmp_path: Path, damage: str
+    straight: dict[str, Any], stopped_run: Path, tmp_path: Path, damage: str
 ) -> None:
     folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
     do, sentence = DAMAGES[damage]
     do(folder / "runs" / RUN / "checkpoints/step-00000026")
-    process = train(server, folder)
+    process = train(folder)
     assert process.wait() == 0
     log = process.log.read_text()
     assert "checkpoint passed over: step-00000026" in log
@@ -250,7 +250,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["as found", "with hashes made to fit"])
-def test_a_pickle_bomb_is_refused(server: Server, stopped_run: Path, tmp_path: Path, signed: bool) -> None:
+def test_a_pickle_bomb_is_refused(stopped_run: Path, tmp_path: Path, signed: bool) -> None:
     folder, mark = Path(shutil.copytree(stopped_run, tmp_path / "t")), tmp_path / "exploded"
     newest = folder / "runs" / RUN / "checkpoints/step-00000026"
     (newest / "state.pt").write_bytes(pickle.dumps({"optimizer": Bomb(mark)}))
@@ -259,7 +259,7 @@ def test_a_pickle_bomb_is_refused(server: Server, stopped_run: Path, tmp_path: P
         size, digest = checkpoints.sha256_file(newest / "state.pt")
         manifest["files"]["state.pt"] = {"size": size, "sha256": digest}
         (newest / "manifest.json").write_text(json.dumps(manifest))
-    process = train(server, folder)
+    process = train(folder)
     # What nobody signed is passed over like any damage; what was made to be read is refused by name.
     assert process.wait() == (1 if signed else 0)
     assert (
@@ -269,27 +269,27 @@ def test_a_pickle_bomb_is_refused(server: Server, stopped_run: Path, tmp_path: P
     assert run_of(folder).status().state == ("failed" if signed else "finished")
 
 
-def test_links_in_a_run_folder_are_not_written_through(server: Server, stopped_run: Path, tmp_path: Path) -> None:
+def test_links_in_a_run_folder_are_not_written_through(stopped_run: Path, tmp_path: Path) -> None:
     folder, victim = Path(shutil.copytree(stopped_run, tmp_path / "t")), tmp_path / "victim"
     victim.write_text("mine\n")
     for name in ("log.txt", "metrics.jsonl", "status.json"):
         (folder / "runs" / RUN / name).unlink()
         (folder / "runs" / RUN / name).symlink_to(victim)
-    train(server, folder).wait()
+    train(folder).wait()
     assert victim.read_text() == "mine\n"
 
 
-def test_kill_during_a_save_on_resume_of_a_stop(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+def test_kill_during_a_save_on_resume_of_a_stop(straight: dict[str, Any], tmp_path: Path) -> None:
     """A save that replaces a checkpoint of the same step is killed: the old or the new one is there, whole."""
     folder = place(tmp_path / "t")
-    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "s3"})
+    process = train(folder, setup=PHASES, env={"FAULT_SLOW": "s3"})
     in_slow_phase(folder, process)
     process.send(signal.SIGTERM)
     go_on(folder)
     process.wait()
-    process = train(server, folder, setup=PHASES)
+    process = train(folder, setup=PHASES)
     until(lambda: begun(folder, "s") >= 5 or process.ended())
     process.send(signal.SIGKILL) if not process.ended() else None
     process.wait()
-    assert train(server, folder).wait() == 0
+    assert train(folder).wait() == 0
     assert outcome(folder) == straight

@@ -20,7 +20,7 @@ from lsc_engine.runs.folder.checkpoints import newest_good
 from lsc_engine.runs.read.run import list_runs, open_run
 from tests.tiny import tiny
 
-from .harness import PHASES, RUN, Process, Server, begun, files, go_on, outcome, place, run_of, train, until
+from .harness import PHASES, RUN, Process, begun, files, go_on, launch, outcome, place, run_of, train, until
 
 ROUNDS = int(os.environ.get("LSC_FAULT_ROUNDS", "3"))
 SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
@@ -85,9 +85,9 @@ class Alone:
 
 
 @pytest.fixture(scope="module")
-def alone(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     folder = place(tmp_path_factory.mktemp("alone"), STUDY)
-    assert train(server, folder, setup=PHASES).wait() == 0
+    assert train(folder, setup=PHASES).wait() == 0
     found = Alone(results(folder), begun(folder, "t"))
     # Tries, and what is trained with the best of them.
     assert len({rate for name, (_, rate) in found.results.items() if name.startswith("t.tune/")}) >= 3
@@ -96,14 +96,12 @@ def alone(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Alone:
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-def test_two_processes_and_a_kill_make_what_one_makes(
-    server: Server, alone: Alone, tmp_path: Path, round_: int
-) -> None:
+def test_two_processes_and_a_kill_make_what_one_makes(alone: Alone, tmp_path: Path, round_: int) -> None:
     draw = random.Random(f"{SEED} {round_}")
     folder = place(tmp_path / "t", STUDY)
 
     def start(number: int) -> Process:
-        return train(server, folder, "--wait", setup=PHASES, log=folder / f"{number}.txt")
+        return train(folder, "--wait", setup=PHASES, log=folder / f"{number}.txt")
 
     first = start(1)
     # The second begins at the same moment, or after some steps of the first.
@@ -124,12 +122,12 @@ def test_two_processes_and_a_kill_make_what_one_makes(
     assert "Traceback" not in said(first) + said(second)
 
 
-def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(server: Server, alone: Alone, tmp_path: Path) -> None:
+def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(alone: Alone, tmp_path: Path) -> None:
     folder = place(tmp_path / "t", STUDY)
     # The first process stays in the middle of its first try; the other does what is left, and waits by itself.
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"}, log=folder / "1.txt")
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t4"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
-    second = train(server, folder, setup=PHASES, log=folder / "2.txt")
+    second = train(folder, setup=PHASES, log=folder / "2.txt")
     until(lambda: "waiting for it" in said(second))
     told = said(second)
     assert re.search(
@@ -139,17 +137,17 @@ def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(server: Server, alone: 
     assert not (folder / "runs/t").exists()
     go_on(folder)
     assert {first.wait(), second.wait()} <= {0, 1}
-    assert train(server, folder, log=folder / "3.txt").wait() == 0
+    assert train(folder, log=folder / "3.txt").wait() == 0
     assert results(folder) == alone.results
     assert all(attempts_of(run.path) == 1 for run in list_runs([folder / "runs"]))
 
 
-def test_a_stopped_try_leaves_the_choice_open(server: Server, tmp_path: Path) -> None:
+def test_a_stopped_try_leaves_the_choice_open(tmp_path: Path) -> None:
     folder = place(tmp_path / "t", STUDY)
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"})
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t4"})
     until(lambda: begun(folder, "!"))
     (run,) = [run for run in list_runs([folder / "runs"]) if run.status().state == "running"]
-    assert server.start(folder, "stop", run.id, log=folder / "stop.txt").wait() == 0
+    assert launch(folder, "stop", run.id, log=folder / "stop.txt").wait() == 0
     # Requests are looked for about twice a second: at the next step the time has come for sure.
     began = time.monotonic()
     until(lambda: time.monotonic() > began + 1.0)
@@ -184,13 +182,13 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.mark.parametrize("moment", ["d1", "t1", "t17", "e2", "s2", "m3"])
 def test_a_suspended_writer_ends_without_a_word_in_the_run_that_was_taken_over(
-    server: Server, straight: dict[str, Any], tmp_path: Path, moment: str
+    straight: dict[str, Any], tmp_path: Path, moment: str
 ) -> None:
     folder = place(tmp_path / "t")
-    first = train(server, folder, setup=MIDWAY, env={"FAULT_SLOW": moment}, log=folder / "1.txt")
+    first = train(folder, setup=MIDWAY, env={"FAULT_SLOW": moment}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
     first.send(signal.SIGSTOP)
-    second = server.start(folder, "resume", "default", "--device", "cpu", "--wait", setup=QUICK, log=folder / "2.txt")
+    second = launch(folder, "resume", "default", "--device", "cpu", "--wait", setup=QUICK, log=folder / "2.txt")
     assert second.wait() == 0, said(second)
     assert outcome(folder) == straight
     status = run_of(folder).status()
@@ -207,16 +205,14 @@ def test_a_suspended_writer_ends_without_a_word_in_the_run_that_was_taken_over(
     assert tree(folder) == before
 
 
-def test_a_suspended_writer_ends_beside_the_one_that_goes_on(
-    server: Server, straight: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_suspended_writer_ends_beside_the_one_that_goes_on(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!") == 1)
     first.send(signal.SIGSTOP)
     slow = QUICK + PHASES.replace('"go-on"', '"go-on-2"')
     words = ("resume", "default", "--device", "cpu", "--wait")
-    second = server.start(folder, *words, setup=slow, env={"FAULT_SLOW": "t9"}, log=folder / "2.txt")
+    second = launch(folder, *words, setup=slow, env={"FAULT_SLOW": "t9"}, log=folder / "2.txt")
     until(lambda: begun(folder, "!") == 2)
     go_on(folder)
     first.send(signal.SIGCONT)
@@ -227,23 +223,19 @@ def test_a_suspended_writer_ends_beside_the_one_that_goes_on(
     assert outcome(folder) == straight
 
 
-def test_a_live_writer_is_left_alone_from_host_to_host(
-    server: Server, straight: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_live_writer_is_left_alone_from_host_to_host(straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
     for words, code in ((("resume", "default"), 2), (("run", "t.toml"), 1)):
-        refused = server.start(folder, *words, "--device", "cpu", setup=ELSEWHERE, log=folder / f"{words[0]}.txt")
+        refused = launch(folder, *words, "--device", "cpu", setup=ELSEWHERE, log=folder / f"{words[0]}.txt")
         assert refused.wait() == code
         told = said(refused)
         assert re.search(
             rf"pid {first.pid} on \S+ trains it: running at step \d+ of 36, last sign of life \d+ s ago", told
         )
         assert re.search(r"when there is none for another \d+ s: try again then, or give --wait", told)
-    waiter = server.start(
-        folder, "run", "t.toml", "--wait", "--device", "cpu", setup=ELSEWHERE, log=folder / "waiter.txt"
-    )
+    waiter = launch(folder, "run", "t.toml", "--wait", "--device", "cpu", setup=ELSEWHERE, log=folder / "waiter.txt")
     until(lambda: "waiting for it" in said(waiter))
     go_on(folder)
     assert first.wait() == 0
@@ -255,12 +247,12 @@ def test_a_live_writer_is_left_alone_from_host_to_host(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("command", ["run t.toml", "resume default"])
 def test_waiting_ends_with_a_signal_and_touches_nothing(
-    server: Server, straight: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, command: str
+    straight: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, command: str
 ) -> None:
     folder = place(tmp_path / "t")
-    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    first = train(folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
-    waiter = server.start(folder, *command.split(), "--wait", "--device", "cpu", log=folder / "2.txt")
+    waiter = launch(folder, *command.split(), "--wait", "--device", "cpu", log=folder / "2.txt")
     until(lambda: "waiting for it" in said(waiter))
     waiter.send(number)
     assert waiter.wait() == code

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.processes import environment
 from tests.waiting import wait_until
 
-from .harness import ENV, Server, good, outcome, place, run_of, train
+from .harness import good, launch, outcome, place, run_of, train
 from .test_readers import LONGER, STREAM, children
 from .test_resume import images
 
@@ -58,11 +59,11 @@ def many(folder: Path, count: int = 600) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_stop_while_a_batch_is_waited_for_keeps_the_steps_done(server: Server, tmp_path: Path, number: int) -> None:
+def test_a_stop_while_a_batch_is_waited_for_keeps_the_steps_done(tmp_path: Path, number: int) -> None:
     straight = images(place(tmp_path / "straight", LONGER))
-    assert train(server, straight, setup=STREAM).wait() == 0
+    assert train(straight, setup=STREAM).wait() == 0
     folder = images(place(tmp_path / "t", LONGER))
-    process = train(server, folder, setup=STREAM + STUCK + LATER)
+    process = train(folder, setup=STREAM + STUCK + LATER)
     wait_until(lambda: (folder / "waiting").exists(), process.log.read_text)
     workers = children(process.pid)
     process.send(number)
@@ -74,15 +75,15 @@ def test_a_stop_while_a_batch_is_waited_for_keeps_the_steps_done(server: Server,
     assert workers
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the end of the workers")
     (folder / "stuck").unlink()
-    assert train(server, folder, setup=STREAM).wait() == 0
+    assert train(folder, setup=STREAM).wait() == 0
     assert outcome(folder) == outcome(straight)
 
 
 @pytest.mark.parametrize("size", [72, 32], ids=["reading", "packing"])
-def test_a_stop_while_images_are_read_at_the_start(server: Server, tmp_path: Path, size: int) -> None:
+def test_a_stop_while_images_are_read_at_the_start(tmp_path: Path, size: int) -> None:
     folder = many(place(tmp_path / "t", LONGER.replace("image_size = 72", f"image_size = {size}")))
     (folder / "stuck").touch()
-    process = train(server, folder, "--data-dir", "data", setup=STUCK)
+    process = train(folder, "--data-dir", "data", setup=STUCK)
     wait_until(lambda: (folder / "waiting").exists(), process.log.read_text)
     process.send(signal.SIGTERM)
     assert process.wait() == 143, process.log.read_text()
@@ -90,21 +91,21 @@ def test_a_stop_while_images_are_read_at_the_start(server: Server, tmp_path: Pat
     assert run_of(folder).status().shown_state == "stopped"
 
 
-def test_a_request_to_stop_is_honoured_while_images_are_read(server: Server, tmp_path: Path) -> None:
+def test_a_request_to_stop_is_honoured_while_images_are_read(tmp_path: Path) -> None:
     folder = many(place(tmp_path / "t", LONGER))
     (folder / "stuck").touch()
-    process = train(server, folder, setup=STUCK)
+    process = train(folder, setup=STUCK)
     wait_until(lambda: (folder / "waiting").exists(), process.log.read_text)
-    asked = server.start(folder, "stop", "default", log=folder / "stop.txt")
+    asked = launch(folder, "stop", "default", log=folder / "stop.txt")
     assert asked.wait() == 0, asked.log.read_text()
     assert process.wait() == 143, process.log.read_text()
     assert run_of(folder).status().state == "stopped"
 
 
-def test_a_run_that_waits_for_images_shows_signs_of_life(server: Server, tmp_path: Path) -> None:
+def test_a_run_that_waits_for_images_shows_signs_of_life(tmp_path: Path) -> None:
     folder = many(place(tmp_path / "t", LONGER))
     (folder / "stuck").touch()
-    process = train(server, folder, setup=STUCK)
+    process = train(folder, setup=STUCK)
     wait_until(lambda: (folder / "waiting").exists(), process.log.read_text)
     before = run_of(folder).status().heartbeat
     assert before is not None
@@ -113,10 +114,10 @@ def test_a_run_that_waits_for_images_shows_signs_of_life(server: Server, tmp_pat
     assert process.wait() == 143
 
 
-def test_a_worker_that_dies_while_images_are_read_at_the_start_is_noticed(server: Server, tmp_path: Path) -> None:
+def test_a_worker_that_dies_while_images_are_read_at_the_start_is_noticed(tmp_path: Path) -> None:
     folder = many(place(tmp_path / "t", LONGER))
     (folder / "stuck").touch()
-    process = train(server, folder, setup=STUCK)
+    process = train(folder, setup=STUCK)
     wait_until(lambda: (folder / "waiting").exists(), process.log.read_text)
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
@@ -132,19 +133,19 @@ def little(size: str, *command: str, cwd: Path) -> subprocess.CompletedProcess[s
     inner = f'mount -t tmpfs -o size={size} none /dev/shm || exit 77; exec "$@"'
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", inner, "bash", *command],
-        capture_output=True, text=True, timeout=280, cwd=cwd, env={**os.environ, **ENV},
+        capture_output=True, text=True, timeout=280, cwd=cwd, env=environment(NO_COLOR="1"),
     )  # fmt: skip
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("mounts cannot be made here")
     return done
 
 
-def test_little_shared_memory_trains_the_same(server: Server, tmp_path: Path) -> None:
+def test_little_shared_memory_trains_the_same(tmp_path: Path) -> None:
     """Images of 224 px in batches of 10 take 1.5 MB a batch, and each worker prepares two."""
     preset = LONGER.replace("image_size = 72", "image_size = 224").replace('"6 epochs"', '"8 steps"')
     preset = preset.replace('every = "1000 steps"', 'every = "1000 steps"\nimages = 40', 1)
     wide = many(place(tmp_path / "wide", preset))
-    assert train(server, wide).wait() == 0
+    assert train(wide).wait() == 0
     for size, sentence in (("3m", ""), ("200k", "/dev/shm (shared memory) has 0.195 MB free: images are read without")):
         folder = many(place(tmp_path / size, preset))
         done = little(size, sys.executable, "-m", "lsc_engine", "run", "t.toml", "--device", "cpu", cwd=folder)

@@ -1,0 +1,142 @@
+"""Command lines as tests start them: in processes of their own, with what `subprocess` offers.
+
+Python, torch and the engine take seconds to load. A server (process_server.py) has them loaded once for all tests of
+this process and forks; a test of what is loaded, and from where, starts a `fresh` Python.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# Variables that Python and libraries read while they load: with others than those of the server, a process is fresh.
+_READ_WHILE_LOADING = (
+    "PYTHON", "LC_", "LANG", "TZ", "OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMPY_", "TORCH", "CUDA_", "LD_",
+    "MALLOC_", "SLURM_", "TYPER_", "TERMINAL_WIDTH",
+)  # fmt: skip
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of this process, in which the modules of this checkout are found, with changes."""
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **changes}
+
+
+# The environment of the server.
+_LOADED_IN = environment()
+
+
+def start(
+    *words: object,
+    env: Mapping[str, str] | None = None,
+    module: str = "lsc_engine",
+    setup: str = "",
+    fresh: bool = False,
+    **options: Any,
+) -> subprocess.Popen[Any]:
+    """`python -m module words`, started. `env`: changes of the environment; `setup`: code that runs before it;
+    `options`: as of subprocess.Popen."""
+    env = environment(**(env or {}))
+    command = [sys.executable, "-m", module, *map(str, words)]
+    if fresh or _while_loading(env) != _while_loading(_LOADED_IN):
+        assert not setup
+        return subprocess.Popen(command, env=env, **options)
+    return _Forked(command, module=module, setup=setup, env=env, **options)
+
+
+def call(*words: object, code: int | None = None, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """`start`, at its end, with what it printed; `code` is the exit code that it must have."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with start(*words, **(pipes | options)) as process:
+        try:
+            out, err = process.communicate(timeout=600)
+        except BaseException:
+            process.kill()
+            raise
+    assert code in (None, process.returncode), (process.returncode, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _while_loading(env: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in env.items() if k.startswith(_READ_WHILE_LOADING) and k != "PYTHONPATH"}
+
+
+class _Server:
+    """The process that forks."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-c", "from tests.process_server import main; main()", str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=_LOADED_IN)
+        theirs.close()
+        self._lock = threading.Lock()
+        atexit.register(self._end)
+
+    def request(self, streams: list[int], **values: Any) -> int:
+        """The answer, a number."""
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(values).encode()], streams)
+            return int(self._socket.recv(100))
+
+    def _end(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+_server = functools.cache(_Server)
+
+
+class _Forked(subprocess.Popen[Any]):
+    """A process that the server forks: a Popen in all but who its parent is."""
+
+    def __init__(self, command: list[str], *, module: str, setup: str, umask: int = -1, **options: Any) -> None:
+        self._request = {"argv": command[3:], "module": module, "setup": setup}
+        if umask < 0:
+            os.umask(umask := os.umask(0))
+        self._request["umask"] = umask
+        super().__init__(command, **options)
+
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
+                       env: Any, *rest: Any) -> None:  # fmt: skip
+        # As the fields of subprocess.Popen._execute_child of Python 3.11 to 3.14.
+        *_, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, _, _, _, _, _, new_session, _ = rest
+        assert preexec_fn is None
+        assert not pass_fds
+        streams = [own if own >= 0 else number for number, own in enumerate((p2cread, c2pwrite, errwrite))]
+        request = {**self._request, "cwd": str(cwd or Path.cwd()), "env": env, "new_session": new_session}
+        self.pid = _server().request(streams, **request)
+        self._child_created = True
+        # Readable when it has ended; nobody else is that process before the server has waited for it.
+        self._ended = os.pidfd_open(self.pid)
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        return self._look(0)
+
+    def _wait(self, timeout: float | None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return code
+
+    def _look(self, seconds: float | None) -> int | None:
+        with self._waitpid_lock:  # type: ignore[attr-defined]
+            if self.returncode is None:
+                poll = select.poll()
+                poll.register(self._ended, select.POLLIN)
+                if poll.poll(None if seconds is None else max(0, seconds) * 1000):
+                    self.returncode = _server().request([], wait=self.pid)
+                    os.close(self._ended)
+        return self.returncode
