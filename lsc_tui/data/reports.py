@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.ids import NAME
 from lsc_engine.common.safe_io import MAX_TOML, decoded, read_bytes
+from lsc_engine.common.settings import Table, flatten
 from lsc_engine.runs.folder.layout import stays_inside
 from lsc_engine.runs.read.studies import STUDIES
 
@@ -50,37 +52,19 @@ class Report:
         return self.folder / STUDIES / f"{self.study}.toml"
 
 
-def made_words(raw: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What a preset of such a kind makes, as (what, words); of its tables as they are written, checked or not."""
-    kind = raw.get("kind")
-    table = raw.get({"vectors": "vectors", "data": "datasets", "bench": "bench"}.get(str(kind), ""), {})
-    table = table if isinstance(table, dict) else {}
-    if kind == "vectors":
-        rows = [
-            ("systems", _listed(table.get("systems"))),
-            ("at n", _listed(table.get("n"))),
-            ("n_min for", _listed(table.get("classes"), " classes")),
-        ]
-        rows.append(("pictures", "A_2 and A_3" if table.get("pictures") is True else ""))
-        rows.append(("files", "report.md, tables as CSV, cosines as SVG and PNG"))
-    elif kind == "data":
-        rows = [("data sets", _listed(table.get("names")))]
-        rows += [("tells", "what is found here, how many images, how to get it"), ("files", "report.md")]
-    else:
-        rows = [("benchmarks", _listed(table.get("names")))]
-        given = table.get("arguments")
-        for name, own in given.items() if isinstance(given, dict) else ():
-            words = ", ".join(f"{k} {v}" for k, v in own.items()) if isinstance(own, dict) else str(own)
-            rows.append((str(name), words))
-        rows.append(("files", "report.md, tables as CSV, figures; results are kept and not measured twice"))
-    return tuple((what, words) for what, words in rows if words)
+def made_words(raw: Table) -> tuple[tuple[str, str], ...]:
+    """What a preset of such a kind makes, as (setting, words); of its table as it is written, checked or not."""
+    kind = str(raw.get("kind"))
+    table = raw.get("datasets" if kind == "data" else kind)
+    flat = flatten(table) if isinstance(table, dict) else {}
+    return tuple((key, _listed(value)) for key, value in flat.items() if key != "claims")
 
 
-def _listed(value: Any, after: str = "") -> str:
-    if not isinstance(value, list) or not value:
-        return ""
+def _listed(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
     whole = all(isinstance(v, int) for v in value)
-    return (", ".join(map(grouped, value)) if whole else " ".join(map(str, value))) + after
+    return ", ".join(map(grouped, value)) if whole else " ".join(map(str, value))
 
 
 class ReportReader:
@@ -116,25 +100,12 @@ class ReportReader:
 
 
 def _report(root: int, folder: Path, study: str, raw: dict[str, Any], read_only: bool) -> Report:
-    words = {name: str(raw.get(name, "")) for name in ("title", "claim", "source")}
-    made, files, begun = None, [], 0.0
-    try:
+    made, files, begun = None, list[str](), 0.0
+    with suppress(OSError):
         begun = (folder / STUDIES / f"{study}.toml").stat().st_mtime
         below = folder / study / "report"
         files = sorted(path.name for path in below.iterdir())[:200] if below.is_dir() else []
         made = (below / PAGE).stat().st_mtime if PAGE in files else None
-    except OSError:
-        pass
-    return Report(
-        f"report:{root}:{study}",
-        root,
-        folder,
-        study,
-        str(raw["kind"]),
-        makes=made_words(raw),
-        made=made,
-        begun=begun,
-        files=tuple(files),
-        read_only=read_only,
-        **words,
-    )
+    words = [str(raw.get(name, "")) for name in ("kind", "title", "claim", "source")]
+    own = (f"report:{root}:{study}", root, folder, study)
+    return Report(*own, *words, made_words(raw), made, begun, tuple(files), read_only)

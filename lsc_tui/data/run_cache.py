@@ -172,17 +172,9 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
     events = [] if count is None else [int(i) for i in layers_fixed(count.value)]
     fixed = tuple((float(count.step[i]), float(count.epoch[i]), float(count.time[i])) for i in events if count)
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
-    return Curves(
-        curves,
-        (*table.names, *machine.names),
-        tuple(resumed),
-        run.tail.behind,
-        run.tail.problem or "",
-        saved,
-        sample is not None,
-        fixed,
-        machine.newest_sample,
-    )
+    behind, problem, names_there = run.tail.behind, run.tail.problem or "", (*table.names, *machine.names)
+    own = (tuple(resumed), behind, problem, saved, sample is not None, fixed, machine.newest_sample)
+    return Curves(curves, names_there, *own)
 
 
 class LogIndex:

@@ -20,27 +20,17 @@ from lsc_tui.services.form_check import Outcome, Problem
 from lsc_tui.services.launch import device_words
 from lsc_tui.widgets.panel import Box, Sheet
 
-# Names at 80 columns, where the section is left out and the last part alone would not tell.
-SHORT = {
-    "model.name": "model",
-    "optimizer.name": "optimizer",
-    "eval.every": "eval every",
-    "eval.images": "eval images",
-    "eval.dataset": "eval dataset",
-    "eval.class_means": "class means",
-    "eval.embeddings": "embeddings",
-    "eval.also": "measure also",
-    "eval.ood": "other classes",
-    "log.every": "log every",
-    "log.also": "log also for",
-    "checkpoint.every": "save every",
-    "checkpoint.keep": "keep",
-    "checkpoint.also_at": "save also at",
-    "model.args": "model args",
-    "model.width": "model width",
-    "data.path": "data path",
-    "target.momentum": "mean momentum",
-}
+
+def short_name(key: str) -> str:
+    """A setting at 80 columns: with its section where the last part alone is not clear and there is room."""
+    section, _, name = key.rpartition(".")
+    words = f"{'save' if section == 'checkpoint' else section} {name.replace('_', ' ')}"
+    if name == "name" or key == "target.momentum":
+        return section if name == "name" else "mean momentum"
+    unclear = section in ("eval", "log", "checkpoint") or key in ("model.args", "model.width", "data.path")
+    return words if unclear and len(words) <= 14 else name
+
+
 # Name, help, attribute of the form.
 PLACES = {
     "study": ("study", "Name of the study: its folder in the runs folder.", "study"),
@@ -80,7 +70,7 @@ def rows(
     shown = ["study", "runs", "data"]
     if form.kind != "train":
         out = [Row("fact", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
-        out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
+        out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)]
     else:
         out = _variant_rows(form, problems)
         # What the launch would make of the form as it is now; None while that is being worked out.
@@ -127,9 +117,9 @@ def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
     return out
 
 
-def problem_words(form: Form, problem: Problem, short: bool = True) -> str:
+def problem_words(form: Form, problem: Problem) -> str:
     """`a: model.dim: A at n = 384 has …`"""
-    key = SHORT.get(problem.key, problem.key.rpartition(".")[2]) if short else problem.key
+    key = short_name(problem.key)
     who = f"{form.letter(problem.variant)}: " if problem.variant in form.names else ""
     return clean(f"{who}{key}: {problem.message}" if key else f"{who}{problem.message}")
 
@@ -150,7 +140,7 @@ def _setting(form: Form, key: str, resolved: dict[str, Any] | None, problems: Se
     note = clean(form.provenance(key).partition(":")[2].strip())
     note = f"of {form.letter(name)} alone" if form.by_variant(key) else note
     note = f"preset: {clean(form.old(key))}" if form.changed(key) else note
-    shown = key if wide else SHORT.get(key, key.rpartition(".")[2])
+    shown = key if wide else short_name(key)
     mark = form.mark(key, name)
     return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from rich.cells import chop_cells
 
@@ -67,26 +66,16 @@ class LogPane(Box):
             self.redraw()
             return True
         start = self.hit if self.hit is not None else self.count if self.follow else self.top
-        for first, lines in self._chunks(start, down):
-            numbers = range(len(lines))
-            for i in numbers if down else reversed(numbers):
+        end = min(self.count, start + _FOUND_AT_MOST) if down else max(0, start - _FOUND_AT_MOST)
+        for at in range(start + 1, end, _CHUNK) if down else range(start, end, -_CHUNK):
+            first, stop = (at, at + _CHUNK) if down else (max(0, at - _CHUNK), at)
+            lines = self.log_index.lines(first, stop - first) if self.log_index is not None else []
+            for i in range(len(lines)) if down else reversed(range(len(lines))):
                 if words.lower() in plain(lines[i]).lower():
                     self.hit = first + i
                     self._go(self.hit)
                     return True
         return False
-
-    def _chunks(self, start: int, down: bool) -> Iterator[tuple[int, list[str]]]:
-        """Lines below, or above, a line in portions: the number of the first of each, and the lines."""
-        if self.log_index is None:
-            return
-        if down:
-            for first in range(start + 1, min(self.count, start + _FOUND_AT_MOST), _CHUNK):
-                yield first, self.log_index.lines(first, _CHUNK)
-            return
-        for stop in range(start, max(0, start - _FOUND_AT_MOST), -_CHUNK):
-            first = max(0, stop - _CHUNK)
-            yield first, self.log_index.lines(first, stop - first)
 
     def go_to_first_error(self) -> None:
         """The first line near the end that names an error at the top, with two lines before it."""

@@ -66,11 +66,6 @@ def style_table(variables: dict[str, str]) -> dict[str, Style]:
     return out
 
 
-def _harmless(line: Line) -> Line:
-    """The last gate before the terminal: text from files is cleaned where it is read, and what was missed, here."""
-    return line if all(text.isprintable() for text, _ in line) else [(clean(text), style) for text, style in line]
-
-
 class Panel(Widget):
     """Shows what `draw(width, height)` returns. Call `redraw` when its matter may have changed."""
 
@@ -95,7 +90,9 @@ class Panel(Widget):
         width, height = self.size
         if width <= 0 or height <= 0 or not self.is_mounted:
             return
-        lines = [_harmless(line) for line in self.draw(width, height)[:height]]
+        # The last gate before the terminal: text from files is cleaned where it is read, and what was missed, here.
+        drawn = self.draw(width, height)[:height]
+        lines = [[(text if text.isprintable() else clean(text), style) for text, style in line] for line in drawn]
         if self.size != self._drawn_size or len(lines) != len(self._lines):
             self._lines, self._drawn_size = lines, self.size
             self.refresh()

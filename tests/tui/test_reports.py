@@ -49,7 +49,7 @@ def test_studies_without_runs_are_read(outcome: Path) -> None:
     assert set(found) == {"lsc/there", "waits"}
     assert found["waits"].made is None
     assert found["lsc/there"].files == ("report.md",)
-    assert dict(found["waits"].makes)["n_min for"] == "1 000 classes"
+    assert dict(found["waits"].makes)["classes"] == "1 000"
     assert not [r for r in reader.scan(0, outcome, {"waits"}, False) if r.study == "waits"]
 
 

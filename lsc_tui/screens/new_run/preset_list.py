@@ -310,7 +310,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         data = clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
     if info.kind != "train":
         made = [r.made for r in known.reports if r.study in (info.name, info.stem) and r.made is not None]
-        rows["makes"] = f"a report: {', '.join(f'{w} {clean(x)}' for w, x in made_words(info.raw)[:-1])}"
+        rows["makes"] = f"a report: {', '.join(f'{w} {clean(x)}' for w, x in made_words(info.raw))}"
         rows |= {"data": data} if info.dataset else {}
         rows["before"] = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
     else:

@@ -29,7 +29,7 @@ from lsc_tui.screens.new_run.preset_list import PresetList, list_panel, own_word
 from lsc_tui.services import launch
 from lsc_tui.services.actions import DEMO
 from lsc_tui.services.form_check import Outcome, Sizes, examine, survives
-from lsc_tui.widgets.form import AS_WRITTEN, PLACES, SHORT, FormPanel, Row, choices, problem_words, rows
+from lsc_tui.widgets.form import AS_WRITTEN, PLACES, FormPanel, Row, choices, problem_words, rows, short_name
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 DEBOUNCE = 0.3
@@ -208,7 +208,7 @@ class NewScreen(LscScreen):
         faults = self.outcome.faults if self.outcome is not None else []
         text, style = self._hint()
         if faults and style != "error":
-            key = SHORT.get(faults[0].key, faults[0].key)
+            key = short_name(faults[0].key)
             text = f"✗ {counted(len(faults), 'fault')}: {key}. Enter on it goes to the field.   {text}"
         return [pad([(" ", ""), (fit(text, width - 1), style)], width)]
 
