@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from lsc_engine.runs.read.run import Run, list_runs
+from tests import processes
 
 
 def only(root: Path) -> Run:
@@ -23,5 +23,4 @@ def values(run: Run, name: str) -> dict[int, float]:
 
 def engine(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """What lsc-engine answers on a runs folder."""
-    command = [sys.executable, "-m", "lsc_engine", *map(str, words), "--runs-dir", str(root)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return processes.call(*words, "--runs-dir", root)

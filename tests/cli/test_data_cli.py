@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from lsc_engine.cli import doctor
+from tests import processes
 
 
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lsc_engine", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, **more)
+    return processes.call(*arguments, **more)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_doctor_for_reading_names_everything(tmp_path: Path) -> None:
 def test_doctor_without_torch_reports_it_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    done = run("doctor", "--json")
+    done = run("doctor", "--json", fresh=True)
     assert done.returncode == 1
     assert "no torch here" in json.loads(done.stdout)["torch"]["message"]
 

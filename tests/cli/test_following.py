@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
+from tests import processes
 from tests.waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +32,7 @@ def queued_run(folder: Path) -> Path:
 
 def follow(folder: Path, *words: str) -> subprocess.Popen[str]:
     """The command, its stdout a pipe."""
-    command = [sys.executable, "-m", "lsc_engine", "show", *words, "--follow", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment)
+    return processes.start("show", *words, "--follow", "--json", cwd=folder, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_queued_run_is_followed_to_its_end(tmp_path: Path) -> None:
@@ -87,8 +85,6 @@ def test_a_log_of_another_tool_ends_when_it_no_longer_grows(tmp_path: Path) -> N
 
 def test_without_json_it_is_refused(tmp_path: Path) -> None:
     queued_run(tmp_path)
-    command = [sys.executable, "-m", "lsc_engine", "show", "default", "--follow"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    done = processes.call("show", "default", "--follow", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--json" in done.stderr

@@ -21,6 +21,7 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.embeddings import Angles, Points, write_snapshot
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.detach import detach
+from tests import processes
 from tests.waiting import wait_until
 
 TOML = """title = "t"
@@ -91,9 +92,11 @@ def lsc(
     root: Path, *words: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line with this runs folder."""
-    environment = {**os.environ, "LSC_RUNS": str(root), **(env or {})}
-    command = [*before, sys.executable, "-m", "lsc_engine", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+    env = {"LSC_RUNS": str(root), **(env or {})}
+    if not before:
+        return processes.call(*words, env=env)
+    command, env = [*before, sys.executable, "-m", "lsc_engine", *words], os.environ | env
+    return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
 
 
 def test_list(root: Path) -> None:
@@ -180,9 +183,8 @@ def test_log_and_stop_a_live_run(root: Path) -> None:
     status = read_status(folder)
     assert status.pid == pid
     assert os.getsid(pid) == pid
-    environment = {**os.environ, "LSC_RUNS": str(root)}
-    command = [sys.executable, "-m", "lsc_engine", "log", "queued", "--follow"]
-    follower = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    follower = processes.start("log", "queued", "--follow", env={"LSC_RUNS": str(root)}, **pipes)
     refused = lsc(root, "delete", "queued", "--yes")
     assert refused.returncode == 1
     assert "is running: stop it first" in refused.stderr
@@ -311,10 +313,7 @@ def test_hostile_text_reaches_no_terminal(root: Path) -> None:
 def test_output_that_cannot_be_written_is_a_sentence(root: Path) -> None:
     for words in ("list", "list --json", "nmin 1000"):
         with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "lsc_engine", *words.split()], stdout=full, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "LSC_RUNS": str(root)}, check=False,
-            )  # fmt: skip
+            done = processes.call(*words.split(), stdout=full, env={"LSC_RUNS": str(root)})
         assert (done.returncode, done.stderr) == (1, "the results cannot be printed: No space left on device\n")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.runs.read.run import loss_group, loss_kind, open_run
+from tests import processes
 
 PLUGIN = """
 import torch
@@ -70,11 +71,7 @@ batch_size = 10
 
 
 def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "lsc_engine", *words], cwd=folder, text=True, capture_output=True, timeout=240,
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == code, (done.stdout, done.stderr)
+    done = processes.call(*words, cwd=folder, code=code)
     return done.stdout, done.stderr
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import open_run
+from tests import processes
 from tests.tiny import PERCEPTRON, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +76,16 @@ def test_what_a_terminal_cannot_show_is_shown_by_its_number(place: Path, env: di
     told = shell(place, "check named.toml", **env)
     assert told.returncode == 0, told.stderr
     assert b"label" in told.stdout
-    # JSON stays JSON, also for characters that Python would write as \\U0001f600.
-    document = json.loads(shell(place, "check t.toml --json", **env).stdout.decode("utf-8"))
-    assert document["title"] == "Tiny … ± 日本 😀"
     wrong = shell(place, "run 't…é.toml'", **env)
     assert wrong.returncode == 2
     assert b"Traceback" not in wrong.stderr
-    frame = shell(place, "--once", module="lsc_tui", **env)
+
+
+def test_what_ascii_lacks_stays_json_and_in_a_frame(place: Path) -> None:
+    # Also characters that Python would write as \\U0001f600.
+    document = json.loads(shell(place, "check t.toml --json", PYTHONIOENCODING="ascii").stdout.decode("utf-8"))
+    assert document["title"] == "Tiny … ± 日本 😀"
+    frame = shell(place, "--once", module="lsc_tui", PYTHONIOENCODING="ascii")
     assert frame.returncode == 0, frame.stderr
     assert b"Runs" in frame.stdout
 
@@ -89,19 +93,18 @@ def test_what_a_terminal_cannot_show_is_shown_by_its_number(place: Path, env: di
 @pytest.mark.parametrize(
     "words",
     [
-        "run $'t\\xff.toml'",
-        "show $'\\xe9\\xff'",
-        "check t.toml --set data.path=$'caf\\xe9'",
-        "check t.toml --name $'\\xfe'",
-        "run t.toml --variant $'\\xfe' --seeds $'\\xfe'",
-        "run t.toml --device $'\\xfe'",
+        b"run t\xff.toml",
+        b"show \xe9\xff",
+        b"check t.toml --set data.path=caf\xe9",
+        b"check t.toml --name \xfe",
+        b"run t.toml --variant \xfe --seeds \xfe",
+        b"run t.toml --device \xfe",
     ],
 )
-def test_arguments_that_are_not_text_are_refused_with_a_sentence(place: Path, words: str) -> None:
-    done = shell(place, words)
-    assert done.returncode == 2, done.stderr
+def test_arguments_that_are_not_text_are_refused_with_a_sentence(place: Path, words: bytes) -> None:
+    done = processes.call(*map(os.fsdecode, words.split()), cwd=place, code=2)
     assert done.stderr.strip()
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (place / "runs").exists()
 
 
@@ -170,6 +173,5 @@ def test_the_command_in_process_writes_to_any_text_stream(
     assert done.returncode == 0, done.stderr
     ended, _, printed = done.stdout.partition("\n")
     assert ended == "0", done.stderr
-    direct = shell(place, " ".join(words), PYTHONIOENCODING="utf-8")
-    assert printed.rstrip() == direct.stdout.decode().rstrip()
+    assert printed.rstrip() == processes.call(*words, cwd=place).stdout.rstrip()
     assert printed.strip()

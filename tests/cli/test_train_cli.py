@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lsc_engine.runs.read.run import list_runs, open_run
+from tests import processes
 from tests.tiny import tiny
 from tests.waiting import wait_until
 
@@ -29,19 +29,15 @@ COMPARED = {"compare.baseline": "wide", "compare.levels": {"train/accuracy": [0.
 PRESET = tiny({"title": "Tiny", "train.duration": "3 epochs"} | COMPARED) + VARIANTS
 
 
-def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lsc_engine", *words],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, **options,
-    )  # fmt: skip
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """A command line in a session of its own."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return processes.start(*words, cwd=folder, start_new_session=True, **pipes)
 
 
 def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
-    process = start(folder, *words)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == code, (out, err)
-    return out, err
+    done = processes.call(*words, cwd=folder, code=code)
+    return done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 def long_running(folder: Path, *more: str) -> tuple[subprocess.Popen[str], Any]:
     """A started run of very many epochs, once it has written its first metrics."""
     sets = ("--set", 'train.duration="100000 epochs"', "--set", 'log.every="4 steps"', "--variant", "narrow")
-    process = start(folder, "run", "tiny.toml", *sets, *more, start_new_session=True)
+    process = start(folder, "run", "tiny.toml", *sets, *more)
     metrics = folder / "runs/tiny/narrow/seed-0/metrics.jsonl"
     wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0)
     return process, open_run(metrics.parent)
@@ -121,7 +117,7 @@ def test_a_grid_grows_as_far_as_its_setting_allows(folder: Path) -> None:
 def test_stopped_while_trying_lists_the_tries(folder: Path) -> None:
     text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-3, 3e-3]\nduration = "100000 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text)
-    process = start(folder, "run", "tiny.toml", "--variant", "narrow", "--json", start_new_session=True)
+    process = start(folder, "run", "tiny.toml", "--variant", "narrow", "--json")
     wait_until(lambda: any(r.status().state == "running" for r in list_runs([folder / "runs"])))
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=240)
@@ -146,23 +142,19 @@ def test_a_variant_may_build_on_another(folder: Path) -> None:
     assert not (folder / "runs/tiny/narrow").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(
-    folder: Path, number: signal.Signals, code: int
-) -> None:
-    process, run = long_running(folder)
-    process.send_signal(number)
-    process.communicate(timeout=240)
-    assert process.returncode == code
-    assert (run.status().state, run.status().exit_code) == ("stopped", code)
-    step = run.checkpoints()[-1].step
-    assert step == run.status().step
-
-    process, run = long_running(folder)
-    wait_until(lambda: run.status().attempt == 2 and run.status().step > step)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=240)
-    assert f"resumed at step {step} " in run.log_path.read_text()
+def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(folder: Path) -> None:
+    step = 0
+    for attempt, number in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+        process, run = long_running(folder)
+        wait_until(lambda run=run, at=(attempt, step): run.status().attempt > at[0] and run.status().step > at[1])
+        process.send_signal(number)
+        process.communicate(timeout=240)
+        code = 128 + number
+        assert process.returncode == code
+        assert (run.status().state, run.status().exit_code) == ("stopped", code)
+        assert not step or f"resumed at step {step} " in run.log_path.read_text()
+        step = run.checkpoints()[-1].step
+        assert step == run.status().step
 
 
 def test_a_detached_run_ignores_hangup_and_stops_on_request(folder: Path) -> None:
@@ -212,7 +204,7 @@ def test_resume_and_fork(folder: Path) -> None:
     assert json.loads(told)["state"] == "finished"
     assert "fork it" in err
 
-    resumed = start(folder, "resume", "narrow/seed-0", start_new_session=True)
+    resumed = start(folder, "resume", "narrow/seed-0")
     wait_until(lambda: run.status().attempt == 2 and run.status().step > step)
     resumed.send_signal(signal.SIGTERM)
     resumed.communicate(timeout=240)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 from lsc_engine.cli import build_app
 from lsc_engine.common.errors import LscError
 from lsc_engine.vectors.registry import facts
+from tests import processes
 
 
 @dataclass
@@ -42,13 +42,7 @@ def test_as_a_process() -> None:
         (("nmin", "1.5"), 2, "", "classes: 1.5 is not a whole number\n"),
         (("vectors", "V22", "--n", "3"), 2, "", "V22: n = 3 is too small, n >= 4\n"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "lsc_engine", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "40"},
-            check=False,
-        )
+        done = processes.call(*arguments, env={"COLUMNS": "40"})
         assert (done.returncode, done.stderr) == (code, err)
         assert out in done.stdout
         assert bool(out) == bool(done.stdout)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from lsc_engine.cli import build_app
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import StudyPlan, plan_study
 from lsc_engine.studies.prepare import write_study
+from tests import processes
 
 PRESET = """
 title = "n_min against n = 48"
@@ -159,9 +158,7 @@ name = "A"
 
 def lsc(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "lsc_engine", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    return processes.call(*words, env=environment)
 
 
 def call(*words: str | Path) -> str:

@@ -22,6 +22,7 @@ from lsc_engine.runs import alerts
 from lsc_engine.runs.alerts import Alerts, Message, deliver, study_done
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter
+from tests import processes
 from tests.waiting import wait_until
 
 from .conftest import MakeRun
@@ -338,8 +339,7 @@ def test_secrets_are_not_shown_by_the_objects(config: Path) -> None:
 
 
 def engine(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    return subprocess.run([sys.executable, "-m", "lsc_engine", *words], capture_output=True, text=True, env=env, **more)
+    return processes.call(*words, env={"NO_COLOR": "1"}, **more)
 
 
 def test_the_command_tests_every_target(server: Server, config: Path, tmp_path: Path) -> None:

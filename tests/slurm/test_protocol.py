@@ -35,6 +35,7 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import begin_study
 from lsc_engine.studies.task import Task
 from lsc_engine.training.signals import Signals
+from tests import processes
 from tests.tiny import tiny
 
 PRESET = tiny(
@@ -193,9 +194,7 @@ def test_a_grid_grows_on_two_processes_as_on_one_host(
     changes = {"train.parts": 2, "train.deterministic": True, "train.duration": "2 steps", "data.classes": 96}
     tune = TUNE.replace("1e-4, 1e-3", "1e-6, 1e-5").replace("1 steps", "8 steps")
     (tmp_path / "p.toml").write_text(tiny(changes) + tune)
-    argv = [sys.executable, "-m", "lsc_engine", "run", "p.toml", "--runs-dir", "host", "--device", "cpu"]
-    host = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert host.returncode == 0, host.stderr
+    host = processes.call("run", "p.toml", "--runs-dir", "host", "--device", "cpu", cwd=tmp_path, code=0)
     program("squeue")
     program("sbatch", "41")
     runs, plan = tmp_path / "runs", plan_study(tmp_path / "p.toml")
@@ -300,8 +299,7 @@ def test_listed_with_the_reason_or_the_node_of_its_job(
             state=state, host="n7", pid=5, boot_id="other", attempt=1, scheduler=slurm.Scheduler(f"9_{task}", 2)
         )
         write_status(study / f"p/first/seed-{task}", status)
-    argv = [sys.executable, "-m", "lsc_engine", "list", "--json", "--runs-dir", str(study)]
-    listed = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    listed = json.loads(processes.call("list", "--json", "--runs-dir", study, code=0).stdout)
     found = {row["id"]: row["scheduler"] for row in listed}
     about = {"kind": "slurm", "restarts": 2}
     assert found[RUN] == {**about, "job": "9_0", "state": "RUNNING", "reason": "", "node": "n7"}
@@ -313,8 +311,7 @@ def test_without_slurm_nothing_is_created_and_a_dry_run_works(tmp_path: Path) ->
     (tmp_path / "p.toml").write_text(PRESET)
 
     def command(*more: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", *more]
-        return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return processes.call("submit", "p.toml", *more, cwd=tmp_path)
 
     before = sorted(tmp_path.iterdir())
     refused = command()
@@ -526,8 +523,8 @@ def test_a_repeated_sigterm_of_slurm_does_not_leave_at_once(launcher: bool) -> N
 def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(PRESET)
     (tmp_path / "own.py").write_text("")
-    argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", "--to", "skypilot", "--json", "--plugin", "own.py"]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = ("submit", "p.toml", "--to", "skypilot", "--json", "--plugin", "own.py")
+    done = processes.call(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["command"] == "sky jobs launch runs/.launch/p.sky.yaml"

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.mesh import ALONE, Mesh, PartedGradient, _srun_environment
 from lsc_engine.training.step import MicroBatches
+from tests import processes
 from tests.leftovers import end_processes_in
 from tests.mirrored import assert_same, logged, read_back
 from tests.waiting import wait_until
@@ -78,10 +78,10 @@ def preset(folder: Path, kind: str) -> Path:
     return file
 
 
-def start(folder: Path, runs: str, processes: int) -> subprocess.Popen[bytes]:
-    words = ["run", "t.toml", "--runs-dir", runs, "--device", "cpu", "--gpus-per-run", str(processes)]
+def start(folder: Path, runs: str, count: int) -> subprocess.Popen[bytes]:
+    words = ["run", "t.toml", "--runs-dir", runs, "--device", "cpu", "--gpus-per-run", str(count)]
     with open(folder / f"{runs}.log", "ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "lsc_engine", *words], cwd=folder, stdout=log, stderr=log)
+        return processes.start(*words, cwd=folder, stdout=log, stderr=log)
 
 
 def test_processes_of_one_run_have_one_mirror(tmp_path: Path) -> None:
@@ -299,9 +299,9 @@ def test_processes_must_divide_the_parts(tmp_path: Path) -> None:
 def test_weights_and_metrics_are_the_same_on_1_2_and_4_processes(tmp_path: Path, kind: str) -> None:
     preset(tmp_path, kind)
     results = []
-    for processes in (1, 2, 4):
-        assert start(tmp_path, f"r{processes}", processes).wait() == 0, (tmp_path / f"r{processes}.log").read_text()
-        results.append(result(tmp_path, f"r{processes}"))
+    for count in (1, 2, 4):
+        assert start(tmp_path, f"r{count}", count).wait() == 0, (tmp_path / f"r{count}.log").read_text()
+        results.append(result(tmp_path, f"r{count}"))
     assert results[0] == results[1] == results[2]
 
 

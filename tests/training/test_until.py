@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lsc_engine.runs.metrics.machine import MachineTail
 from lsc_engine.runs.read.run import open_run
+from tests import processes
 
 PRESET = """
 [data]
@@ -32,9 +30,7 @@ until = { "train/accuracy" = 0.8, "train/loss" = 0.9 }
 def run(tmp_path: Path, text: str) -> Path:
     (tmp_path / "short.toml").write_text(text)
     words = ["run", str(tmp_path / "short.toml"), "--runs-dir", str(tmp_path / "runs")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-m", "lsc_engine", *words], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
+    processes.call(*words, code=0)
     return tmp_path / "runs"
 
 

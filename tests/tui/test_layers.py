@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 from lsc_engine.studies.plan import plan_study
 from lsc_tui.screens.monitor.panels import families
+from tests import processes
 
 PRESET = """
 data.dataset = "digits"
@@ -72,8 +71,7 @@ def test_a_chart_holds_all_layers() -> None:
 
 
 def test_show_plot_marks_them_too(adaptive: Path) -> None:
-    command = [sys.executable, "-m", "lsc_engine", "show", "adaptive", "--plot", "--runs-dir", str(adaptive)]
-    shown = subprocess.run(command, capture_output=True, text=True, env={"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"})
+    shown = processes.call("show", "adaptive", "--plot", "--runs-dir", adaptive, env={"COLUMNS": "80"})
     assert shown.returncode == 0, shown.stderr
     axis = next(line for line in shown.stdout.splitlines() if "└" in line)
     assert axis.count("|") == 2

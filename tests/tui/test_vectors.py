@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from lsc_tui.screens.vectors.systems import (
     table_csv,
     wanted,
 )
+from tests import processes
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -148,8 +147,7 @@ def test_example_vectors_are_those_of_the_shuffled_order() -> None:
 async def test_the_sorted_column_has_an_arrow_and_crowding_is_that_of_the_command_line(
     runs: Path,
 ) -> None:
-    command = [sys.executable, "-m", "lsc_engine", "nmin", "300000", "--max-cosine", "0.75", "--json"]
-    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    printed = json.loads(processes.call("nmin", 300000, "--max-cosine", 0.75, "--json", code=0).stdout)
     expected = {found["system"]: found["crowding"] for found in printed["systems"]}
     CROWDING.clear()
     async with open_app(runs) as (app, pilot):
