@@ -15,6 +15,9 @@ from tests.trackers import trackers as trackers  # the fixture
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# Nothing here has to outlive a power cut. Command lines in processes of their own write through to the disk as ever.
+os.fsync = lambda file: None  # type: ignore[assignment]
+
 # In the processes that tests start as in those that run them (filterwarnings in pyproject.toml).
 os.environ["PYTHONWARNINGS"] = "error"
 
