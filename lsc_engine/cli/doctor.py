@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -182,9 +182,14 @@ def _missing_for_triton(torch: dict[str, Any]) -> str | None:
 def logout() -> Logout:
     """Whether detached runs survive logout here, as systemd's logind is configured."""
     names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
-    kill, excluded, only = (_output("busctl", "get-property", *_LOGIND, name) for name in names)
+
+    def output(*command: str) -> str:
+        printed, fault = _run(command, _SECONDS)
+        return "" if fault else printed
+
+    kill, excluded, only = (output("busctl", "get-property", *_LOGIND, name) for name in names)
     user, answers = user_name(), {"b true": True, "b false": False, "yes": True, "no": False}
-    linger = answers.get(_output("loginctl", "show-user", user, "--property=Linger", "--value"))
+    linger = answers.get(output("loginctl", "show-user", user, "--property=Linger", "--value"))
     spared = f'"{user}"' in excluded or ('"' in only and f'"{user}"' not in only)
     managed = False
     with contextlib.suppress(OSError):
@@ -214,19 +219,25 @@ def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, unde
 
 def _probe(code: str, seconds: float) -> dict[str, Any]:
     """The JSON that `code` prints in a fresh interpreter, or {"message": why not}."""
+    printed, fault = _run(python_command("-c", code), seconds)
+    if fault:
+        return {"message": fault}
+    answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return answer
+
+
+def _run(command: Sequence[str], seconds: float) -> tuple[str, str]:
+    """What `command` prints, and why it did not end well."""
     env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "stdin": subprocess.DEVNULL, "env": env}
     try:
-        done = subprocess.run(python_command("-c", code), capture_output=True, timeout=seconds, **options)
+        done = subprocess.run(command, capture_output=True, timeout=seconds, **options)
     except subprocess.TimeoutExpired:
-        return {"message": f"no answer within {seconds:g} s"}
+        return "", f"no answer within {seconds:g} s"
     except OSError as error:
-        return {"message": str(error)}
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()
-        return {"message": last[-1] if last else f"ended with {done.returncode}"}
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return answer
+        return "", str(error)
+    last = done.stderr.strip().splitlines()[-1:]
+    return done.stdout.strip(), "".join(last) or f"ended with {done.returncode}" if done.returncode else ""
 
 
 def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
@@ -254,17 +265,6 @@ def _disk(what: str, folder: Path | None) -> dict[str, Any]:
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     path = None if folder is None else str(folder)
     return {"what": what, "path": path, "free": free, "total": total, "writable": writable}
-
-
-def _output(*command: str) -> str:
-    """What `command` prints, "" if it is missing, fails or does not answer."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T | None:

@@ -48,20 +48,15 @@ class TunePlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All runs of a study. `text` is the preset as written. With `tune`, first its runs, then `tuned(...)`."""
+    """All runs of a study. With `tune`, first its runs, then `tuned(...)`."""
 
     study: str
     preset: Preset
     runs: tuple[RunPlan, ...]
     tune: TunePlan | None
-    text: str
     _file: PresetFile = field(repr=False)
     _raw: Table = field(repr=False)
     _chosen: tuple[str, ...]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.preset.warnings
 
     def to_toml(self) -> str:
         """The preset with the command's options in it, without variants that were not chosen and have mistakes."""
@@ -75,7 +70,7 @@ class StudyPlan:
             if isinstance(claims := raw.get("claims"), list):
                 kept["claims"] = [claim for claim in claims if not gone & {claim.get("variant"), claim.get("against")}]
             raw = raw | kept
-        return self.text if raw == self._file.raw else tomli_w.dumps(raw)
+        return self._file.text if raw == self._file.raw else tomli_w.dumps(raw)
 
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
         """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left;
@@ -208,7 +203,7 @@ def _planned(
         tune = TunePlan(name, preset.tune.grid, tune_purposes(preset), tries)
     variants = [variant for variant in preset.variants if variant.name in chosen]
     runs = _runs(preset, variants, study, preset.seeds)
-    return StudyPlan(study, preset, runs, tune, file.text, _file=file, _raw=raw, _chosen=chosen)
+    return StudyPlan(study, preset, runs, tune, _file=file, _raw=raw, _chosen=chosen)
 
 
 def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterable[int]) -> tuple[RunPlan, ...]:

@@ -130,19 +130,15 @@ def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple
     with one_at_a_time(root / STUDIES):
         runs = plan_actions(wanted, root)
         write_study(root, plan.study, joined_text(plan, root))
-        return _create(runs, wanted, root, source)
+        return create_study(wanted, root, source, runs)
 
 
-def create_study(plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """Create the folders of the new runs in state `queued`, with `source` in source.json. UsageError."""
-    return _create(plan_actions(plan, root), plan, root, source)
-
-
-def _create(
-    runs: tuple[StudyRun, ...], plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]
+def create_study(
+    plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any], runs: tuple[StudyRun, ...] | None = None
 ) -> tuple[StudyRun, ...]:
-    """Folders that another process creates at the same moment are used if their settings are the same."""
-    raced = False
+    """Create the folders of the new runs (of `runs`, as `plan_actions` returned them) in state `queued`, with `source`
+    in source.json. Those that another process creates at the same moment are used if their settings are the same."""
+    raced, runs = False, plan_actions(plan, root) if runs is None else runs
     for run in runs:
         if run.action == "new":
             try:

@@ -172,7 +172,7 @@ def test_radius_within_the_cluster_is_a_warning(tmp_path: Path) -> None:
     table = base()
     table["target"] |= {"loss": "distance", "radius": 1, "cluster_radius": 1.0}
     plan = plan_study(write(table, tmp_path))
-    assert any("every output within 1 of a centre has loss 0" in w for w in plan.warnings)
+    assert any("every output within 1 of a centre has loss 0" in w for w in plan.preset.warnings)
 
 
 def test_bottleneck_of_the_smallest_n(tmp_path: Path) -> None:

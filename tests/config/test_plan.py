@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Path:
 def test_runs_are_variants_times_seeds(study: Path) -> None:
     plan = plan_study(study)
     assert [r.id for r in plan.runs] == [f"spoilt/{v}/seed-{s}" for v in "ab" for s in (0, 1)]
-    assert plan.text == study.read_text()
+    assert plan.preset.text == study.read_text()
 
 
 def test_needs_come_first_and_references_become_run_ids(tmp_path: Path) -> None:

@@ -149,12 +149,12 @@ data.classes = 5
 name = "stage2"
 start_from = "@stage1"
 """
-    assert not planned(tmp_path, stages).warnings
+    assert not planned(tmp_path, stages).preset.warnings
     smaller = stages.replace("data.classes = 5", "data.classes = 5\nmodel.dim = 4")
-    assert "model.dim was 4 and is 5" in planned(tmp_path, smaller).warnings[0]
+    assert "model.dim was 4 and is 5" in planned(tmp_path, smaller).preset.warnings[0]
     planar = BASE.replace("dim = 5", "dim = 2").replace('"V21"', '"planar"\nloss = "distance"')
-    assert "depends on the number of its vectors" in planned(tmp_path, stages, base=planar).warnings[0]
-    assert not planned(tmp_path, stages, 'target.order="sequential"', base=planar).warnings
+    assert "depends on the number of its vectors" in planned(tmp_path, stages, base=planar).preset.warnings[0]
+    assert not planned(tmp_path, stages, 'target.order="sequential"', base=planar).preset.warnings
 
 
 def test_only_the_images_of_the_later_classes_are_counted_as_trained(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_every_row_has_a_preset_at_the_papers_scale_and_a_small_one() -> None:
 @pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
 def test_check_passes(info: PresetInfo) -> None:
     made = plan(info.name)
-    assert not made.warnings
+    assert not made.preset.warnings
     assert info.title
     assert info.source
     assert info.claim

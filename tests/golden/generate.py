@@ -73,7 +73,7 @@ def presets() -> dict[str, Any]:
             "study": plan.study,
             "kind": plan.preset.kind,
             "seeds": list(plan.preset.seeds),
-            "warnings": len(plan.warnings),
+            "warnings": len(plan.preset.warnings),
             "compare": plan.preset.compare.model_dump(mode="json", exclude_none=True),
             **_compact({run.id: _run(run) for run in plan.runs}),
         }

@@ -142,7 +142,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
         "runs": [run.id for run in plan.runs],
         "tries": len(plan.tune.runs) if plan.tune else 0,
         "data_found": all(not row["missing"] for row in variants.values()),
-        "warnings": list(plan.warnings),
+        "warnings": list(preset.warnings),
         "variants": variants,
     }
 
