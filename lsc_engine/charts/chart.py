@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsc_engine.charts.canvas import AXIS, CURSOR, LABEL, LEVEL, MARK, Canvas, Floats, Mode, Rows, series_style
-from lsc_engine.charts.reduction import Columns, pixels_of, reduce_columns, smooth
-from lsc_engine.charts.scales import LOGIT_ENDS, Scale, labels, ticks
+from lsc_engine.charts.scales import LOGIT_ENDS, Columns, Scale, labels, pixels_of, reduce_columns, smooth, ticks
 
 _LINES = {"tick": "┤", "side": "│", "corner": "└", "floor": "─", "dash": "╌", "cursor": "┃", "thread": "┊"}
 _ASCII = {"tick": "+", "side": "|", "corner": "+", "floor": "-", "dash": "-", "cursor": "^", "thread": ":"}

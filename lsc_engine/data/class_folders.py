@@ -120,11 +120,11 @@ def image_names(folder: Path, dataset: str = "folder") -> list[str]:
 def images_in(folders: Iterable[Path], dataset: str = "folder", *, skip_bad: bool = False) -> list[int]:
     """How many images each folder holds, by their names. FolderError, for all folders at once, where some cannot be
     read; 0 for those with `skip_bad`."""
-    found = list(in_threads(lambda folder: image_names(folder, dataset), folders))
-    faults = [fault for names in found if isinstance(names, FolderError) for fault in names.faults]
+    found = list(in_threads(lambda folder: len(image_names(folder, dataset)), folders))
+    faults = [fault for count in found if isinstance(count, FolderError) for fault in count.faults]
     if faults and not skip_bad:
         raise FolderError(*faults)
-    return [0 if isinstance(names, FolderError) else len(names) for names in found]
+    return [0 if isinstance(count, FolderError) else count for count in found]
 
 
 def in_threads(work: Callable[[Path], T], folders: Iterable[Path]) -> Iterator[T | FolderError]:
@@ -172,9 +172,8 @@ def deeper(folder: Path, levels: int = 2) -> Path | None:
         found = next((inner for inner in inside if image_names(inner)), None)
     except UsageError:
         return None
-    if found is not None or levels <= 1:
-        return found
-    return next((below for inner in inside[:_SHOWN] if (below := deeper(inner, levels - 1)) is not None), None)
+    further = (deeper(inner, levels - 1) for inner in inside[:_SHOWN] if levels > 1)
+    return found or next(filter(None, further), None)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -200,27 +199,24 @@ def link_to_nothing(path: Path | str) -> str:
 
 
 def _entries(folder: Path) -> _Entries:
-    folders: list[str] = []
-    files: list[str] = []
-    blocked: dict[str, str] = {}
+    found = _Entries([], [], {})
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                link = entry.is_symlink()
                 try:
-                    if _is_image(entry.name) and entry.is_symlink():
-                        files.append(entry.name)
-                    elif entry.is_dir():
-                        folders.append(entry.name)
-                    elif entry.is_symlink() and not os.path.exists(entry.path):
+                    if not (link and _is_image(entry.name)) and entry.is_dir():
+                        found.folders.append(entry.name)
+                    elif link and not _is_image(entry.name) and not os.path.exists(entry.path):
                         do = "mount the disk it is on, mend it or remove it"
-                        blocked[entry.name] = f"{entry.path} {link_to_nothing(entry.path)}; {do}"
+                        found.blocked[entry.name] = f"{entry.path} {link_to_nothing(entry.path)}; {do}"
                     else:
-                        files.append(entry.name)
+                        found.files.append(entry.name)
                 except OSError as error:
-                    blocked[entry.name] = unreadable(Path(entry.path), error)
+                    found.blocked[entry.name] = unreadable(Path(entry.path), error)
     except OSError as error:
         raise FolderError(unreadable(folder, error)) from None
-    return _Entries(sorted(folders), sorted(files), dict(sorted(blocked.items())))
+    return found
 
 
 def _is_image(name: str, dataset: str = "folder") -> bool:
@@ -246,7 +242,7 @@ def _is_split(folder: Path) -> bool:
         inside = _entries(folder)
     except UsageError:
         return True
-    return any(not _left_out(n) for n in inside.folders) and not any(_is_image(name) for name in inside.files)
+    return not all(map(_left_out, inside.folders)) and not any(map(_is_image, inside.files))
 
 
 def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str, Path]:
@@ -264,21 +260,14 @@ def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str,
 
 def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -> list[str]:
     """Notes on class folders without images, and on what else they hold."""
-
-    def has_images(folder: Path) -> bool:
-        try:
-            return bool(image_names(folder, dataset))
-        except UsageError:
-            return False
-
-    empty: list[str] = []
-    deep: list[str] = []
-    others: Counter[str] = Counter()
+    empty, deep, others = list[str](), list[str](), Counter[str]()
     contents = in_threads(_entries, classes.values())
     for (name, folder), inside in zip(classes.items(), contents, strict=True):
         if isinstance(inside, FolderError):
             continue  # reported with the folders that cannot be read
-        below = next((n for n in inside.folders if not _left_out(n) and has_images(folder / n)), None)
+        deeper = [name for name in inside.folders if not _left_out(name)]
+        counts = images_in([folder / name for name in deeper], dataset, skip_bad=True)
+        below = next((name for name, count in zip(deeper, counts, strict=True) if count), None)
         empty += [] if any(_is_image(file, dataset) for file in inside.files) else [name]
         deep += [] if below is None else [f"{name}/{below}"]
         passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]

@@ -42,9 +42,8 @@ def targets(names: Sequence[str], ending: str, out: Path | None, force: bool, wh
         paths = [folder / f"{name}{ending}" for name in names]
     for path in paths:
         if path.exists() and not force:
-            raise UsageError(
-                f"{path} exists already and is not overwritten: give another --out, or --force to replace it"
-            )
+            do = "give another --out, or --force to replace it"
+            raise UsageError(f"{path} exists already and is not overwritten: {do}")
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file as --out")
     paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,7 @@ def export(
             return paths
         if to == "tensorboard":
             return _tensorboard(runs, out or Path("tensorboard"), force)
-        arrow = _extra("pyarrow", "pyarrow", "parquet") if to == "parquet" else None
+        arrow = _extra("pyarrow", to) if to == "parquet" else None
         (path,) = targets([default_name(runs)], ".tex" if to == "latex" else f".{to}", out, force)
         if to == "csv":
             write_csv(runs, path)
@@ -87,13 +86,12 @@ def export(
         raise LscError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
 
-def _extra(module: str, package: str, to: str) -> Any:
+def _extra(package: str, to: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(package)
     except ImportError:
-        raise UsageError(
-            f"--to {to} needs {package}, which is not installed: pip install 'lsc[{to}]', or pip install {package}"
-        ) from None
+        install = f"pip install 'lsc[{to}]', or pip install {package}"
+        raise UsageError(f"--to {to} needs {package}, which is not installed: {install}") from None
 
 
 def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
@@ -106,7 +104,7 @@ def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
 
 
 def _tensorboard(runs: Sequence[Run], top: Path, force: bool) -> list[Path]:
-    _extra("tensorboard", "tensorboard", "tensorboard")
+    _extra("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     folders = [top / run.id for run in runs]

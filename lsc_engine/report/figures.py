@@ -34,9 +34,9 @@ DPI = 160
 # After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
 STYLES = ("-", "--", "-.", ":")
-_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7}
-_STYLE |= {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lsc"}
-_STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
+plt.rcParams |= {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7}
+plt.rcParams |= {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lsc"}
+plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
 # Attributes of an SVG that hold coordinates, in points; texts are left as they are.
 _PLACED = re.compile(r'(?<=\s)(d|x|y|x1|x2|y1|y2|cx|cy|points|transform|width|height)="([^"]*)"')
 _NUMBER = re.compile(r"-?\d+\.\d+")
@@ -110,8 +110,8 @@ def save(figure: Any, paths: Sequence[Path], dpi: float = DPI) -> list[Path]:
     return list(paths)
 
 
-def _both(folder: Path, name: str) -> list[Path]:
-    return [folder / f"{name}{ending}" for ending in ENDINGS]
+def _save_both(figure: Any, folder: Path, name: str) -> list[Path]:
+    return save(figure, [folder / f"{name}{ending}" for ending in ENDINGS])
 
 
 # Points of one curve: more than the width of a figure shows.
@@ -132,7 +132,7 @@ class Figure:
     document: dict[str, Any]
 
     def write(self, folder: Path) -> list[Path]:
-        return draw_curves(self.document, *_both(folder, self.name))
+        return draw_curves(self.document, *(folder / f"{self.name}{ending}" for ending in ENDINGS))
 
 
 def curve_figures(
@@ -176,11 +176,8 @@ def _curve_figure(
             label = plain(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
             scale = 100.0 if share else 1.0
             series += as_series(mean, label=label, colour=colours[row.key], scale=scale, places=PLACES)
-    levels = [
-        {"y": guaranteed[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
-        for row in rows
-        if row.key in guaranteed
-    ]
+    below = [(guaranteed[row.key], row) for row in rows if row.key in guaranteed]
+    levels = [{"y": y, "label": f"{row.label}: sure below", "colour": colours[row.key]} for y, row in below]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
     y_label = f"{metric} (%)" if share else f"{metric} {kind}".rstrip()
     title = f"{metric}{f' ({kind})' if kind else ''} against {_TITLES.get(axis, axis)}"
@@ -201,7 +198,6 @@ def file_word(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
     """Draw a document of curves (see the head of this module) to each of `files`."""
     width = float(document.get("width", 3.3))
@@ -242,7 +238,6 @@ def _array(values: Any) -> np.ndarray:
 _VIEW, _FRONT = (24.0, 22.0), (42.0, 25.0)
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_roots(folder: Path) -> list[list[Path]]:
     """A_2 and A_3 as arXiv:2510.04090 draws them in Figures 1 and 2: the files of A2 and of A3."""
     import torch
@@ -261,11 +256,10 @@ def draw_roots(folder: Path) -> list[list[Path]]:
     _arrows(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
     _arrows(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
     _arrows(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
-    flat = save(figure, _both(folder, "A2"))
-    figure = plt.figure(figsize=(5.2, 2.7), layout="constrained")
-    _arrows(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
-    _arrows(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
-    return [flat, save(figure, _both(folder, "A3"))]
+    space = plt.figure(figsize=(5.2, 2.7), layout="constrained")
+    _arrows(space.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
+    _arrows(space.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
+    return [_save_both(figure, folder, "A2"), _save_both(space, folder, "A3")]
 
 
 def _arrows(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] = _VIEW) -> None:
@@ -291,7 +285,6 @@ def _equal_axes(axes: Any, limit: float, view: tuple[float, float] | None) -> No
     axes.view_init(*view)
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], folder: Path) -> list[Path]:
     """Per system the number of others at each cosine, counts on a logarithmic axis: cosines.svg."""
     figure, grid = _panels(len(panels), 2.2, 1.5, "others")
@@ -300,10 +293,9 @@ def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], fo
         axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
         axes.set_xlim(-1.06, 1.06)
         axes.set_title(title, fontsize=7)
-    return save(figure, _both(folder, "cosines"))
+    return _save_both(figure, folder, "cosines")
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_against_classes(
     series: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: str, name: str, folder: Path
 ) -> list[Path]:
@@ -315,7 +307,7 @@ def draw_against_classes(
     axes.set(xlabel="classes", ylabel=_escaped(label), xscale="log", yscale="log")
     if len(series) > 1:
         axes.legend(frameon=False)
-    return save(figure, _both(folder, name))
+    return _save_both(figure, folder, name)
 
 
 # Images shown of one moment.
@@ -325,7 +317,6 @@ _TURN = np.linspace(0, 2 * np.pi, 61)
 _CIRCLES = [np.roll(np.stack([np.cos(_TURN), np.sin(_TURN), 0 * _TURN]), axis, axis=0) for axis in range(3)]
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_points(shots: Sequence[Points], label: str, folder: Path, name: str) -> list[Path]:
     """Embeddings in the plane or in space, one panel for each moment; colours by class, class means as diamonds."""
     space = shots[0].n == 3
@@ -336,7 +327,7 @@ def draw_points(shots: Sequence[Points], label: str, folder: Path, name: str) ->
         right = float((shot.predicted == shot.label).mean()) if shot.label.size else 0.0
         axes.set_title(f"epoch {shot.epoch:.3g}, {100 * right:.0f} %", fontsize=7)
     figure.suptitle(_escaped(label), fontsize=8)
-    return save(figure, _both(folder, name))
+    return _save_both(figure, folder, name)
 
 
 def _points(axes: Any, shot: Points) -> None:
@@ -372,7 +363,6 @@ def _points(axes: Any, shot: Points) -> None:
         axes.set(xticks=[], yticks=[], zticks=[])
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:
     """Histograms over the cosine, one panel for each variant: angles.svg."""
     figure, grid = _panels(len(found), 2.3, 1.6, "share of images")
@@ -387,10 +377,9 @@ def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]
         axes.set_title(_escaped(label), fontsize=7)
         axes.set_xlim(-1, 1)
     grid[0].legend(frameon=False)
-    return save(figure, _both(folder, "angles"))
+    return _save_both(figure, folder, "angles")
 
 
-@matplotlib.rc_context(_STYLE)
 def draw_roc(curves: Sequence[tuple[str, tuple[Any, Any], tuple[float, float]]], folder: Path) -> list[Path]:
     """Shares of new classes flagged against shares of known ones, a dot for each (label, curve, dot): novelty.svg."""
     figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
@@ -401,7 +390,7 @@ def draw_roc(curves: Sequence[tuple[str, tuple[Any, Any], tuple[float, float]]],
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
     axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc="lower right", frameon=False)
-    return save(figure, _both(folder, "novelty"))
+    return _save_both(figure, folder, "novelty")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lsc_engine.common.safe_io import writing
 from lsc_engine.config.preset import Preset
 from lsc_engine.report.figures import Figure, curve_figures, is_share
 from lsc_engine.report.page import INDEX, MARK, PAGE, Page, bullets, md, open_folder, save, table
-from lsc_engine.report.sections import results, settings
+from lsc_engine.report.sections import results
 from lsc_engine.report.sections.verdict import checked_sections
 from lsc_engine.report.study_data import StudyData, collect, read_back, values_of
 from lsc_engine.runs.folder.layout import runs_dirs
@@ -99,7 +99,7 @@ def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], view:
 def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
     rows = data.rows
     metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
-    facts, sizes = results.vector_facts(data), settings.sizes(data)
+    facts, sizes = results.vector_facts(data), results.sizes(data)
     below = {row.key: facts.get(row.key, {}).get("sure_below") for row in rows if row.kind == "c"}
     sure = {key: float(loss) for key, loss in below.items() if loss is not None and math.isfinite(loss)}
     page.add("Layers", *results.layer_tables(data, sizes))
@@ -108,12 +108,12 @@ def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
         for figure in figures:
             page.add_figure(title, figure.title, figure.write(page.folder))
     page.add("Vectors", results.vector_table(data, facts))
-    page.add("Data", settings.data_text(data))
-    page.add("Made with", settings.made_with(data))
+    page.add("Data", results.data_text(data))
+    page.add("Made with", results.made_with(data))
     if rows:
         page.add("Results", results.final_table(data))
         page.add("Cost", results.cost_table(data, sizes))
-        page.add("Settings", settings.setting_table(data))
+        page.add("Settings", results.setting_table(data))
         page.write("runs.csv", results.runs_csv(rows))
 
 

@@ -295,9 +295,8 @@ class VectorSystem(ABC):
 
     def _require_int64(self) -> None:
         if self.count - 1 > LARGEST_INDEX:
-            raise ValueError(
-                f"{self.name} at n = {self.n} has {self.count} vectors, more than an index below 2^63 can name"
-            )
+            more = "more than an index below 2^63 can name"
+            raise ValueError(f"{self.name} at n = {self.n} has {self.count} vectors, {more}")
 
     def _once(self, name: str, like: Tensor, make: Callable[[], Tensor]) -> Tensor:
         """A constant tensor on the device of `like`, made once for each device."""

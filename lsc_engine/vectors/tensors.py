@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lsc_engine.common.deferred import Tensor, torch
+from lsc_engine.common.deferred import Tensor, np, torch
 
 
 def safe_length(z: Tensor) -> Tensor:
@@ -73,6 +73,16 @@ def rising(positions: Tensor) -> list[Tensor]:
         one, other = positions.unbind(-1)
         return [torch.minimum(one, other), torch.maximum(one, other)]
     return list((positions if p < 2 else positions.sort(-1).values).unbind(-1))
+
+
+def largest_cosine(rows: np.ndarray) -> float:
+    """Between two different unit rows [N, n] float32, at most 1."""
+    best = -1.0
+    for start in range(0, len(rows), 1024):
+        scores = rows[start : start + 1024] @ rows[start:].T
+        np.fill_diagonal(scores, -1.0)
+        best = max(best, float(scores.max()))
+    return min(best, 1.0)
 
 
 def helmert_scales(n: int) -> Tensor:

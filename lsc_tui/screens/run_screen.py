@@ -16,7 +16,7 @@ from typing import ClassVar
 from textual.app import SuspendNotSupported
 
 from lsc_engine.analysis.seed_curves import AXES
-from lsc_engine.charts.reduction import SMOOTHING
+from lsc_engine.charts.scales import SMOOTHING
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
 from lsc_engine.common.userpaths import home_path

@@ -11,7 +11,7 @@ import numpy as np
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK
 from lsc_engine.charts.chart import Level, Mark, Picture, Series, View, Window, draw
-from lsc_engine.charts.reduction import SMOOTHING
+from lsc_engine.charts.scales import SMOOTHING
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import LOSS_WORDS, lookup
 from lsc_tui.data.run_view import LOSS, Curves, RunView, Store

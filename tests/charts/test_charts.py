@@ -10,8 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from lsc_engine.charts.canvas import AXIS, FIRST_SERIES, LEVEL, MARK, series_style
 from lsc_engine.charts.chart import Level, Mark, Picture, Series, View, Window, draw, readout, to_text
-from lsc_engine.charts.reduction import smooth
-from lsc_engine.charts.scales import Scale, short, ticks
+from lsc_engine.charts.scales import Scale, short, smooth, ticks
 from tests.counting import calls
 
 

@@ -14,7 +14,7 @@ import torch
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.data.dataset import Selection, data_set, open_source
-from lsc_engine.data.datasets import glyphs, printed_digits
+from lsc_engine.data.datasets import digits, glyphs
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training import run_images
 from tests.training.folders import call
@@ -25,7 +25,7 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif", "STIX
 
 def fonts_in(folder: Path, names: tuple[str, ...] = FONTS) -> Path:
     folder.mkdir()
-    there = printed_digits.PrintedDigits().locate()
+    there = digits.PrintedDigits().locate()
     assert there is not None
     for name in names:
         shutil.copy(there / f"{name}.ttf", folder)

@@ -24,7 +24,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection, data_folder
-from lsc_engine.data.datasets import printed_digits
+from lsc_engine.data.datasets import digits
 from lsc_engine.data.source import ImageSource, TensorSource
 from lsc_engine.registry import DATASETS
 
@@ -105,8 +105,8 @@ def find_fonts(folder: Place = None) -> Fonts:
 
 
 def _files(folder: Place) -> list[str]:
-    own = printed_digits.PrintedDigits().locate()
-    brought = [own / f"{font}.ttf" for font in printed_digits.FONTS] if own and folder is None else []
+    own = digits.PrintedDigits().locate()
+    brought = [own / f"{font}.ttf" for font in digits.FONTS] if own and folder is None else []
     usual = [top for top in FOLDERS if home() is not None or not top.startswith("~")]
     tops = [user_path(top) for top in (usual if folder is None else (folder,))]
     found = {

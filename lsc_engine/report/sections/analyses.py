@@ -109,11 +109,8 @@ def add_database(data: StudyData, page: Page) -> None:
     )
     page.add("Database of embeddings", table(head, rows, "lrrrrrrr"), note)
     base = data.baseline.variant if data.baseline is not None else ""
-    page.claims += [
-        smaller(name, found.n, base, answers[base].n)
-        for name, found in answers.items()
-        if base in answers and found.n < answers[base].n
-    ]
+    largest = answers[base].n if base in answers else 0
+    page.claims += [smaller(name, one.n, base, largest) for name, one in answers.items() if one.n < largest]
 
 
 def smaller(variant: str, n: int, base: str, larger: int) -> Claim:
@@ -189,11 +186,12 @@ def add_novelty(data: StudyData, page: Page) -> None:
 
 def flags(variant: str) -> list[Claim]:
     """That unused vectors flag new classes, and leave known ones alone."""
-    new = {"text": "unused vectors flag classes that were held out", "is": "works", "threshold": LEAST_NEW}
-    known = {"text": "and hardly any images of known classes", "is": "fails", "threshold": MOST_KNOWN}
-    both = ((new, FLAGGED_NEW), (known, FLAGGED_KNOWN))
-    more = {"variant": variant, "source": "ours"}
-    return [Claim.model_validate({**claim, **more, "metric": metric}) for claim, metric in both]
+    both = (
+        ("unused vectors flag classes that were held out", "works", LEAST_NEW, FLAGGED_NEW),
+        ("and hardly any images of known classes", "fails", MOST_KNOWN, FLAGGED_KNOWN),
+    )
+    keys = ("text", "is", "threshold", "metric", "variant", "source")
+    return [Claim.model_validate(dict(zip(keys, (*each, variant, "ours"), strict=True))) for each in both]
 
 
 @torch.no_grad()

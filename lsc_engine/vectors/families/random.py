@@ -27,8 +27,8 @@ VERSION = 1
 _OWN_SIGNS = 63
 # Classes up to which the largest cosine is exact, and classes of a sample that gives an estimate for more.
 MOST_COMPARED, SAMPLE = 20_000, 4096
-# Rows that are compared at once, and numbers of rows that a scan computes at once.
-_ROWS_AT_ONCE, _NUMBERS_AT_ONCE = 1024, 2**20
+# Numbers of rows that a scan computes at once.
+_NUMBERS_AT_ONCE = 2**20
 
 
 def _keys(text: str, number: int) -> list[int]:
@@ -91,9 +91,7 @@ class Random(VectorSystem):
     def nearest_k(self, z: Tensor, k: int) -> Tensor:
         """Of the vectors in use, by a scan of all of them. ValueError without `classes`."""
         if self.classes is None:
-            raise ValueError(
-                f"{self.name} at n = {self.n}: the nearest is found among the vectors in use, give classes"
-            )
+            raise ValueError(f"{self.name} at n = {self.n}: the nearest is that of the vectors in use, give classes")
         z, step = tensors.clean(z), max(k, _NUMBERS_AT_ONCE // self.n)
         best, found = z.new_empty((len(z), 0)), torch.empty((len(z), 0), dtype=torch.long, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
@@ -107,14 +105,7 @@ class Random(VectorSystem):
 
 @lru_cache(maxsize=256)
 def _largest_cosine(family: type[Random], name: str, n: int, classes: int, seed: int) -> float:
-    rows = family(name, n, classes, seed).rows(np.arange(classes), np).astype(np.float32)
-    best = -1.0
-    for start in range(0, classes, _ROWS_AT_ONCE):
-        block = rows[start : start + _ROWS_AT_ONCE]
-        scores = block @ rows[start:].T
-        scores[np.arange(len(block)), np.arange(len(block))] = -1.0
-        best = max(best, float(scores.max()))
-    return min(best, 1.0)
+    return tensors.largest_cosine(family(name, n, classes, seed).rows(np.arange(classes), np).astype(np.float32))
 
 
 def _further(cosine: float, n: int, logarithm: float) -> float:

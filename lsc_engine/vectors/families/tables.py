@@ -75,24 +75,14 @@ class Table(VectorSystem):
             first, other = (group == int((sizes > 1).nonzero()[0])).nonzero()[:2, 0].tolist()
             file = name.removeprefix("file:")
             raise UsageError(f"rows {first} and {other} of {file} are equal: 2 classes would share a centre")
-        table.source, table.max_cosine = "2510.04090 CEembs", table._largest_cosine(table._rows)
+        table.source, table.max_cosine = "2510.04090 CEembs", tensors.largest_cosine(table._rows.numpy())
         content = rows.detach().cpu().float().contiguous().numpy().tobytes()
         table.sha256 = hashlib.sha256(content).hexdigest()
         return table
 
     _rows: Tensor | None = None
     _lengths: Tensor
-    sha256: str
-    """Of the rows as float32, before they were made unit rows."""
-
-    def _largest_cosine(self, rows: Tensor) -> float:
-        best = -1.0
-        step = max(1, SCORES_AT_ONCE // self.count)
-        for start in range(0, self.count, step):
-            scores = rows[start : start + step] @ rows.T
-            scores.diagonal(start).fill_(-1.0)
-            best = max(best, float(scores.max()))
-        return min(best, 1.0)
+    sha256: str  # of the rows as float32, before they were made unit rows
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = self._table(index)[index]
