@@ -16,15 +16,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file, writing
-
-if TYPE_CHECKING:
-    from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.base import VectorSystem
 
 CODES = ("float32", "int8", "sign", "ternary", "rank")
 FORMATS = ("faiss", "pgvector", "usearch", "parquet", "npy")
@@ -67,9 +65,8 @@ def encode(z: np.ndarray, code: str, system: VectorSystem | None) -> Codes:
     if code == "ternary":
         first = system.vectors(torch.zeros(1, dtype=torch.int64)).numpy()
         if not system.name.startswith("V") or len(np.unique(np.abs(first[first != 0]))) != 1:
-            raise UsageError(
-                f"--codes ternary needs vectors of -1, 0 and +1 like V21, not {system.name}; take rank or sign"
-            )
+            need = "--codes ternary needs vectors of -1, 0 and +1 like V21"
+            raise UsageError(f"{need}, not {system.name}; take rank or sign")
     if system.count > 2**63 - 1:
         raise UsageError(f"--codes {code}: {system.name} at n = {system.n} has more vectors than 64 bits can number")
     parts = torch.from_numpy(np.ascontiguousarray(z, np.float32)).split(_AT_ONCE)

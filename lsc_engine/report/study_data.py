@@ -211,13 +211,10 @@ def _of_one_kind(runs: list[Run], preset: Preset | None, missing: list[str]) -> 
 
 
 def _not_started(preset: Preset, study: Study) -> list[str]:
-    found = {(run.variant, run.seed) for run in study.runs}
-    sentences = []
+    found, sentences = {(run.variant, run.seed) for run in study.runs}, []
     for variant in preset.variants:
-        absent = [seed for seed in preset.seeds if (variant.name, seed) not in found]
-        if absent:
-            seeds = ", ".join(map(str, absent))
-            sentences.append(f"{variant.label}: no run of seed{'s' if len(absent) > 1 else ''} {seeds}")
+        if absent := [str(seed) for seed in preset.seeds if (variant.name, seed) not in found]:
+            sentences.append(f"{variant.label}: no run of seed{'s' if len(absent) > 1 else ''} {', '.join(absent)}")
     names = {variant.name for variant in preset.variants}
     unknown = sorted({run.variant for run in study.runs if variant_key(run.variant, names) not in names})
     if unknown:

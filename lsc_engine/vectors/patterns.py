@@ -26,16 +26,6 @@ def orbit(*values: int) -> Orbit:
     return tuple(sorted(Counter(values).items(), reverse=True))
 
 
-def negative(pattern: Orbit) -> Orbit:
-    """The pattern of the negated vectors."""
-    return tuple(sorted(((-value, often) for value, often in pattern), reverse=True))
-
-
-def support(pattern: Orbit) -> int:
-    """Number of non-zero coordinates."""
-    return sum(often for _, often in pattern)
-
-
 def square(pattern: Orbit) -> int:
     """Squared length of the integer vector."""
     return sum(value * value * often for value, often in pattern)
@@ -50,17 +40,6 @@ def size(pattern: Orbit, coordinates: int) -> int:
         number *= math.comb(free, often)
         free -= often
     return number
-
-
-def dropped(pattern: Orbit) -> tuple[Orbit, ...]:
-    """What the pattern becomes when one coordinate is dropped: once for each value it can hold there, zero included."""
-    values = [value for value, often in pattern for _ in range(often)]
-    found = [pattern]
-    for value, _ in pattern:
-        rest = list(values)
-        rest.remove(value)
-        found.append(orbit(*rest))
-    return tuple(found)
 
 
 def partitions(total: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
@@ -89,7 +68,7 @@ def overlaps(one: Orbit, other: Orbit, coordinates: int) -> dict[int, int]:
                     rest = tuple(x - y for x, y in zip(left, taken, strict=True))
                     after[rest, inner + gain] += ways * _arrange(often, taken)
         states = after
-    zeros, found = coordinates - support(one), Counter[int]()
+    zeros, found = coordinates - sum(often for _, often in one), Counter[int]()
     for (left, inner), ways in states.items():
         if sum(left) <= zeros:
             found[inner] += ways * _arrange(zeros, left)
@@ -104,17 +83,8 @@ def _arrange(places: int, groups: tuple[int, ...]) -> int:
     return number
 
 
-Signed = Fraction
-"""A cosine kept exactly, as sign(cos) cos^2."""
-
-
-def signed_square(inner: int, square_one: int, square_other: int) -> Signed:
-    """sign(c) c^2 of the cosine c = inner / sqrt(square_one square_other)."""
-    return Fraction(inner * abs(inner), square_one * square_other)
-
-
-def root(value: Signed) -> float:
-    """The cosine that `signed_square` holds, correctly rounded where it is rational."""
+def root(value: Fraction) -> float:
+    """The cosine c of which `value` is sign(c) c^2, correctly rounded where it is rational."""
     top, bottom = math.isqrt(abs(value.numerator)), math.isqrt(value.denominator)
     if top * top == abs(value.numerator) and bottom * bottom == value.denominator:
         length = top / bottom
@@ -124,15 +94,16 @@ def root(value: Signed) -> float:
 
 
 @lru_cache(maxsize=512)
-def spectra(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[tuple[int, dict[Signed, int]], ...]:
-    """For each orbit that fits: its size, and {cosine: how many other vectors of the union one of its own meets}."""
+def spectra(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[tuple[int, dict[Fraction, int]], ...]:
+    """For each orbit that fits: its size, and {cosine: how many other vectors of the union one of its own meets}, the
+    cosine c kept exactly, as sign(c) c^2."""
     fitting = [pattern for pattern in patterns if size(pattern, coordinates)]
     found = []
     for one in fitting:
-        counts: Counter[Signed] = Counter()
+        counts: Counter[Fraction] = Counter()
         for other in fitting:
             for inner, number in overlaps(one, other, coordinates).items():
-                counts[signed_square(inner, square(one), square(other))] += number
+                counts[Fraction(inner * abs(inner), square(one) * square(other))] += number
         # The only vector at cosine 1 is the vector itself: directions are distinct in every family.
         del counts[Fraction(1)]
         found.append((size(one, coordinates), dict(counts)))
@@ -149,7 +120,7 @@ def largest_cosine(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[float
 
 def histogram(patterns: tuple[Orbit, ...], coordinates: int, count: int) -> list[tuple[float, Fraction]]:
     """Cosines from one of the `count` vectors of the union to the others, falling, each with the mean number there."""
-    total: Counter[Signed] = Counter()
+    total: Counter[Fraction] = Counter()
     for number, cosines in spectra(patterns, coordinates):
         for cosine, often in cosines.items():
             total[cosine] += number * often

@@ -5,15 +5,12 @@ from __future__ import annotations
 import bisect
 import copy
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from lsc_engine.common.deferred import Tensor
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def families() -> tuple[type[VectorSystem], ...]:

@@ -40,14 +40,14 @@ class ImageFolders(DataSet):
         looks = chosen.skip_bad or facts.images is None or self.named_by_folders
         root = self.locate(chosen.data_dir, chosen.path) if looks else None
         if chosen.skip_bad and root is not None:
-            train = Split(facts.name, root, "train", unique, chosen.data_dir, classes).usable()
-            assert train is not None
-            images, exact, named = train
+            splits = (Split(facts.name, root, name, unique, chosen.data_dir, classes) for name in ("train", "val"))
+            usable = (split.usable() or (0, True, 0) for split in splits)
+            images, exact, named = next(usable)
             if unique:
-                images = images if classes is None else min(images, classes)
+                images = min(images, classes or images)
                 return Counts(images, images, 0, exact)
-            val = Split(facts.name, root, "val", unique, chosen.data_dir, classes).usable() or (0, True, 0)
-            return Counts(images, named, val[0], exact and val[1])
+            val_images, val_exact, _ = next(usable)
+            return Counts(images, named, val_images, exact and val_exact)
         if unique:
             used = classes if classes is not None else self._files(root) if facts.images is None else facts.images
             return Counts(used, used, 0)

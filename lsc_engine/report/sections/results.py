@@ -93,13 +93,8 @@ def final_table(data: StudyData) -> str:
     return "\n\n".join(filter(None, (text, bullets(notes))))
 
 
-def _sum(costs: Sequence[Cost]) -> Cost:
-    return Cost(sum(c.steps for c in costs), sum(c.seconds for c in costs))
-
-
-def _mean(costs: Sequence[Cost]) -> Cost:
-    total, count = _sum(costs), max(1, len(costs))
-    return Cost(total.steps / count, total.seconds / count)
+def _sum(costs: Sequence[Cost], parts: int = 1) -> Cost:
+    return Cost(sum(c.steps for c in costs) / parts, sum(c.seconds for c in costs) / parts)
 
 
 def _choice_seconds(runs: Sequence[Run]) -> float | None:
@@ -120,12 +115,12 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
     chooses = any(chosen.values())
     before: dict[str, Cost] = {}
     head = ["variant", "steps", "time", *(["choice of vectors"] if chooses else []), "images/s"]
-    head += [*(["begins with", "steps in all", "time in all"] if staged else [])]
+    head += ["begins with", "steps in all", "time in all"] if staged else []
     rows = []
     for row in data.rows:
         every, known = stages[row.key], sizes.get(row.key, {})
-        own = _mean([cost_of(run) for run in row.runs])
-        before[row.key] = _mean([_sum([cost_of(stage) for stage in found]) for found, _ in every])
+        own = _sum([cost_of(run) for run in row.runs], len(row.runs))
+        before[row.key] = _sum([cost_of(stage) for found, _ in every for stage in found], len(every))
         speed = row.last.get("speed/images_per_second")
         cells = [md(data.name(row)), grouped(own.steps), duration(own.seconds)]
         cells += [duration(chosen[row.key])] if chooses else []
@@ -138,9 +133,8 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
             cells += [md(", ".join(dict.fromkeys(names))) or NOTHING, grouped(whole.steps), duration(whole.seconds)]
         total = known.get("parameters", math.nan) + known.get("head_parameters", math.nan)
         rows.append([*cells, grouped(total), grouped(known.get("head_parameters"))])
-    text = table(
-        [*head, "parameters", "of them class layer"], rows, "lrrr" + "r" * chooses + ("lrr" if staged else "") + "rr"
-    )
+    align = "lrrr" + "r" * chooses + ("lrr" if staged else "") + "rr"
+    text = table([*head, "parameters", "of them class layer"], rows, align)
     base = data.baseline
     if not staged or base is None or not base.levels or base.at_trivial_loss is not None:
         return text
@@ -398,10 +392,8 @@ def _shown_keys(tables: Collection[Mapping[str, Any]], marks: Mapping[str, str])
     order = {setting.key: place for place, setting in enumerate(fields())}
 
     def shown(key: str) -> bool:
-        if key in marks:
-            return True
-        if not any(acts(key, one.get) for one in tables):
-            return False
+        if key in marks or not any(acts(key, one.get) for one in tables):
+            return key in marks
         values = [one.get(key) for one in tables]
         differs = any(value != values[0] for value in values[1:])
         return key not in _BY_ITSELF and (differs or not key.startswith(_LOOKING))
@@ -438,10 +430,8 @@ def made_with(data: StudyData) -> str:
     """Where the runs were trained: device, versions of what computed, commit; no name of a machine or a person."""
     found: dict[str, None] = {}
     for run in (run for row in data.rows for run in row.runs):
-        source = run.source
-        versions, code_at = source.get("versions"), source.get("code")
+        versions, code_at, threads = map(run.source.get, ("versions", "code", "threads"))
         parts = [run.status().device or "an unknown device"]
-        threads = source.get("threads")
         parts += [f"{threads} CPU threads"] if isinstance(threads, int) and parts[0] == "cpu" else []
         if isinstance(versions, dict):
             parts += [f"{name} {versions[name]}" for name in ("lsc", "torch", "python") if versions.get(name)]
@@ -457,9 +447,7 @@ def sizes(data: StudyData) -> dict[str, dict[str, Any]]:
 
     found: dict[str, dict[str, Any]] = {}
     for key, config in data.configs.items():
-        try:
+        with contextlib.suppress(LscError, ImportError, RuntimeError):
             d = derive(config, data.data_dir)
             found[key] = model_sizes(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
-        except (LscError, ImportError, RuntimeError):
-            continue
     return found

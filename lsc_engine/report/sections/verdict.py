@@ -81,23 +81,19 @@ def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
     for one in verdicts:
         cells = [one.text, *([one.source] if marked else []), _tested_as(one)]
         rows.append([md(cell) or NOTHING for cell in (*cells, one.accuracy, one.loss, "; ".join(one.details))])
-    meanings = bullets(
-        _READING[result] for result in dict.fromkeys(one.result for one in verdicts) if result in _READING
-    )
+    results = dict.fromkeys(one.result for one in verdicts)
+    meanings = bullets(_READING[result] for result in results if result in _READING)
     few = f"From only {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
     return "\n\n".join([table(head, rows), meanings, *([few] if 0 < seeds < _FEW_SEEDS else [])])
 
 
 def _tested_as(one: ClaimVerdict) -> str:
-    if one.result == "bar":
-        return f"bar of {one.variant}"
-    if one.result == "bound":
-        return one.about
+    if one.result in ("bar", "bound"):
+        return one.about if one.result == "bound" else f"bar of {one.variant}"
     if one.about:
         return f"{one.variant} {one.result}: {one.about}"
-    if one.result in ("similar", "equal"):
-        return f"{one.variant} {'as good as' if one.result == 'similar' else 'equal to'} {one.against}"
-    return f"{one.variant} {one.result}" + (f" than {one.against}" if one.against else "")
+    words = {"similar": "as good as", "equal": "equal to"}.get(one.result, f"{one.result} than")
+    return f"{one.variant} {words} {one.against}" if one.against else f"{one.variant} {one.result}"
 
 
 def _goal(metric: str, level: float) -> str:

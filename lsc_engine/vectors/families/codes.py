@@ -9,18 +9,16 @@ compares its 2 n words at once, exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Primitive polynomials of GF(2^m), as bits, for m = 1 to 11.
 _PRIMITIVE = (0, 0x3, 0x7, 0xB, 0x13, 0x25, 0x43, 0x89, 0x11D, 0x211, 0x409, 0x805)
