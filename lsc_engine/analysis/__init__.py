@@ -1,2 +1,1 @@
-"""From runs to verdicts, without torch: levels and speed-ups, curves over seeds, claims, and the values that verdicts
-are computed from and recomputed from."""
+"""What runs come to, from their values alone: levels, speed-ups, claims and verdicts."""

@@ -1,7 +1,6 @@
 """Whether the claims of a preset hold, by the values of its runs (study_values.py) and nothing else. Each side stands
-with the settings that are best for what is judged. A run that did not finish, or whose method never acted, decides
-nothing; one that diverged counts against what is claimed of it; a baseline stuck at its trivial loss decides nothing.
-"""
+with the settings that are best for what is judged. Runs that did not finish, idle methods and a baseline stuck at its
+trivial loss decide nothing; a run that diverged counts against what is claimed of it."""
 
 from __future__ import annotations
 

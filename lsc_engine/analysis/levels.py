@@ -1,6 +1,5 @@
-"""When runs reach a level of a metric, and how much sooner than other runs. A level counts from the first evaluation at
-which the metric is at or beyond it, and is known to within the evaluation before. Where some seed never arrived, a
-ratio is a bound."""
+"""When runs reach a level of a metric: at the first evaluation at or beyond it, known to within the one before; and how
+much sooner than others. Where some seed never arrived, a ratio is a bound."""
 
 from __future__ import annotations
 

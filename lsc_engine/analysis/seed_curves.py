@@ -1,6 +1,5 @@
 """A metric over the seeds of one variant: each seed's curve, their mean, and the band from the lowest to the highest.
-Every seed is interpolated linearly between its own points, never beyond them; the mean is over those that got so far.
-"""
+Seeds are interpolated linearly between their own points, never beyond them; the mean is over those that got so far."""
 
 from __future__ import annotations
 

@@ -46,20 +46,16 @@ def _python() -> str:
 
 def check_tools(tools: Iterable[str]) -> None:
     """UsageError with the pip line for tools whose package is not installed."""
-    wanted = list(dict.fromkeys(tools))
-    if not wanted:
+    if not (wanted := list(dict.fromkeys(tools))):
         return
     try:
         found = subprocess.run([_python(), "-P", "-c", _FIND, *wanted], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(f"{PYTHON}: {_python()} cannot be run: {error}") from None
     where = f" for {_python()}" if os.environ.get(PYTHON) else ""
-    lines = [
-        f"log.also: {tool} is not installed{where}: pip install 'lsc[{tool}]', or pip install {tool}"
-        for tool in found.stdout.split()
-    ]
-    if lines:
-        raise UsageError(*lines)
+    if missing := found.stdout.split():
+        how = "is not installed{0}: pip install 'lsc[{1}]', or pip install {1}"
+        raise UsageError(*(f"log.also: {tool} {how.format(where, tool)}" for tool in missing))
 
 
 def begin(folder: Path, tools: Sequence[str]) -> None:
@@ -153,14 +149,13 @@ class _Supervised:
                 lock = os.open(self._place / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    # Another process writes it and will end: perhaps before it has seen the newest attempt.
-                    os.close(lock)
-                    self._next = now + 1.0
-                    return False
-                except OSError:
-                    # A file system without locks.
-                    pass
+                except OSError as error:
+                    if isinstance(error, BlockingIOError):
+                        # Another process writes it and will end: perhaps before it has seen the newest attempt.
+                        os.close(lock)
+                        self._next = now + 1.0
+                        return False
+                # Also on a file system without locks.
                 self._lock = lock
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             log = os.open(self._place / "mirror.log", flags, 0o666)
@@ -189,12 +184,10 @@ class _Supervised:
 
     def _failed(self, sentence: str, now: float) -> bool:
         """Keep what went wrong. Whether to give up: the run has ended, and nothing was written for long since."""
-        position = Position.read(self._run.path, self._tool)
-        ended = has_ended(self._run.status())
-        if position.offset != self._offset or not ended:
-            self._since = now
-        self._failures = 1 if position.offset != self._offset else self._failures + 1
-        self._offset = position.offset
+        position, ended = Position.read(self._run.path, self._tool), has_ended(self._run.status())
+        moved, self._offset = position.offset != self._offset, position.offset
+        self._since = now if moved or not ended else self._since
+        self._failures = 1 if moved else self._failures + 1
         self._next = now + min(2.0**self._failures, self._last / 4 if ended else _LONGEST_REST)
         position.error = sentence
         with contextlib.suppress(OSError):

@@ -1,6 +1,5 @@
-"""Messages on a run to the targets of alerts.toml, from threads of its own process. A target that is dead, slow or
-refuses delays nothing but the end of the process, by a few seconds; what it or the system answers is shown in words of
-ours, since addresses and headers are secret."""
+"""Messages on a run to the targets of alerts.toml, from threads of its own process, which a dead target delays at its
+end only, by seconds. What targets answer is shown in words of ours, since addresses and headers are secret."""
 
 from __future__ import annotations
 

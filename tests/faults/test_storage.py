@@ -97,7 +97,7 @@ def test_a_run_folder_that_is_read_only_is_refused(stopped_run: Path, tmp_path: 
         path.chmod(path.stat().st_mode & 0o555)
     process = launch(folder, "resume", "default", "--device", "cpu", setup=POWERLESS, log=tmp_path / "out.txt")
     assert process.wait() == 1
-    assert "runs/t/default/seed-0: cannot be written: Permission denied" in process.log.read_text()
+    assert "runs/t/default/seed-0 cannot be written: Permission denied" in process.log.read_text()
     assert run_of(folder).status() == before
 
 

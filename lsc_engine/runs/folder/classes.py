@@ -1,10 +1,10 @@
-"""classes.json, the names of a run's classes in the order of its labels: {"names": ["ant", "bee", …]}. Written of data
-sets whose classes have names. Classes of other data are matched with them by name (`lsc_engine/data/class_folders.py`).
-"""
+"""classes.json, the names of a run's classes in the order of its labels: {"names": ["ant", "bee", …]}. Classes of other
+data are matched with them by name (`lsc_engine/data/class_folders.py`)."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +23,7 @@ def write_classes(folder: Path, names: Sequence[str]) -> None:
 
 def read_classes(folder: Path) -> tuple[str, ...]:
     """The kept names in the order of the labels; empty without a file. UnreadableError if it is damaged."""
-    try:
-        (folder / CLASSES).lstat()
-    except OSError:
+    if not os.path.lexists(folder / CLASSES):
         return ()
     names = read_json(folder / CLASSES, _MAX_BYTES).get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

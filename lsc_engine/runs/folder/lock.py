@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import duration
-from lsc_engine.common.safe_io import UnreadableError, read_bytes, read_json
+from lsc_engine.common.safe_io import UnreadableError, read_bytes, read_json, writing
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK
 from lsc_engine.runs.folder.status import PATIENCE_IN_BEATS, Status, clock_offset, read_status, signed_at
@@ -80,15 +80,13 @@ class Holder:
         total = f" of {status.total_steps}" if status.total_steps else ""
         done = f"{status.state} at step {status.step}{total}" if status.active else "starting"
         text = f"{self.name} trains it: {done}, last sign of life {duration(self.silence, 0)} ago"
+        advice = ". --wait waits for its end; lsc-engine stop ends it with a checkpoint"
         if self.free_in is not None:
-            when = duration(math.ceil(self.free_in), 0)
-            text += f". It can be taken over when there is none for another {when}"
-            return text if waits else f"{text}: try again then, or give --wait"
-        if waits:
-            return text
-        if status.shown_state == "stalled":
-            return f"{text}, and its training stands still. On its host, lsc-engine stop --now ends it"
-        return f"{text}. --wait waits for its end; lsc-engine stop ends it with a checkpoint"
+            text += f". It can be taken over when there is none for another {duration(math.ceil(self.free_in), 0)}"
+            advice = ": try again then, or give --wait"
+        elif status.shown_state == "stalled":
+            advice = ", and its training stands still. On its host, lsc-engine stop --now ends it"
+        return text if waits else text + advice
 
 
 def holder(folder: Path) -> Holder | None:
@@ -190,11 +188,9 @@ class RunLock:
 
     def _locked(self) -> int | None:
         """The lock file, opened and locked where the file system has locks; None while another process holds it."""
-        try:
+        with writing(self._folder):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / LOCK, flags, 0o666)
-        except OSError as error:
-            raise LscError(f"{self._folder}: cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -250,10 +246,8 @@ class RunLock:
         if self._descriptor is not None and not self._owned():
             now = read_status(self._folder)
             by = (now.writer if now.identity != process.this_process() else "") or "another one"
-            raise LostRunError(
-                f"this process was suspended for so long that {by} has taken the run over: it ends here and writes "
-                "nothing more"
-            )
+            why = f"this process was suspended for so long that {by} has taken the run over"
+            raise LostRunError(f"{why}: it ends here and writes nothing more")
 
     def _owned(self) -> bool:
         # Opened anew each time: network file systems look at the server then.

@@ -81,8 +81,7 @@ def format_line(step: int, epoch: float, time: float, attempt: int, values: Mapp
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a file: number of the line, step and attempt [N]; per name the places of the rows that hold it, rising,
-    and its values."""
+    """Line number, step and attempt of rows [N]; per name the places of those that hold it, rising, and its values."""
 
     line: Ints
     step: Ints

@@ -41,16 +41,21 @@ _NAME = re.compile(r"step-([0-9]{8,18})\.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
-    """Embeddings of B images in n <= 3 dimensions, and the centres of their k classes, of `classes` in all.
-    `free_length`: only directions count (cosine, cross-entropy), so the lengths of the centres mean nothing. `radius`:
-    the distance from the centre within which the loss is 0, or None. `min_angle` in degrees, None if the centres are
-    learned. `centre` is empty [0, n] if the method has none."""
+class _Measured:
+    """`classes` in all; `min_angle` between two centres in degrees, None if the centres are learned."""
 
     step: int
     epoch: float
     classes: int
     min_angle: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Points(_Measured):
+    """Embeddings of B images in n <= 3 dimensions, and the centres of their k classes. `free_length`: only directions
+    count (cosine, cross-entropy), so the lengths of the centres mean nothing. `radius`: the distance from the centre
+    within which the loss is 0, or None. `centre` is empty [0, n] if the method has none."""
+
     free_length: bool
     radius: float | None
     z: Floats
@@ -97,15 +102,11 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Angles:
+class Angles(_Measured):
     """Angles of some images to their own and to their nearest other centre, in n > 3 dimensions. `own`, `other`: counts
     [180] by degree. `inside`: share closer to the own centre than half the smallest angle (None where centres are
     learned), `wrong`: share closer to another centre than to their own."""
 
-    step: int
-    epoch: float
-    classes: int
-    min_angle: float | None
     n: int
     own: Ints
     other: Ints
@@ -152,10 +153,9 @@ _ARRAYS = {
 def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
     """Step and path of the snapshots of a run folder, rising; the newest ones if there are far too many."""
     place, found = folder / EMBEDDINGS, list[tuple[int, Path]]()
-    with contextlib.suppress(OSError):
-        if not place.is_symlink():
-            with os.scandir(place) as entries:
-                names = [_NAME.fullmatch(entry.name) for entry in islice(entries, _MOST_NAMES)]
+    if not place.is_symlink():
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            names = [_NAME.fullmatch(entry.name) for entry in islice(entries, _MOST_NAMES)]
             found = [(int(name[1]), place / name[0]) for name in names if name is not None]
     return sorted(found)[-4 * MOST_KEPT :]
 
@@ -277,8 +277,7 @@ def snapshot_rows(
     colours = class_colours(shot)
     colour = np.array([colours[label] for label in shot.label.tolist()], np.int64)
     extent, places = _plane_size(shot) if shot.n < 3 else (1.0, shot.centre)
-    names = shot.centre_label.tolist()
-    if not names:
+    if not (names := shot.centre_label.tolist()):
         # Where the method has no centres, a name stands in the middle of its images.
         names = np.unique(shot.label).tolist()
         means = np.array([shot.z[shot.label == label].mean(0) for label in names]).reshape(-1, shot.n)
@@ -333,10 +332,11 @@ def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int,
     whole = min(_WIDEST, max(30.0, 10.0 * np.ceil(1.02 * last / 10)))
     span = min(_WIDEST, whole / camera.zoom)
     lo = max(0.0, min(_WIDEST - span, camera.x * whole))
-    degree = "" if mode == "ascii" else "°"
-    marks = []
-    if shot.min_angle is not None:
-        half, least = shot.min_angle / 2, shot.min_angle
-        marks = [(half, f"{half:.1f}{degree} half"), (least, f"{least:.1f}{degree} least")]
+    degree, least = "" if mode == "ascii" else "°", shot.min_angle
+    marks = (
+        [(least * by, f"{least * by:.1f}{degree} {name}") for by, name in ((0.5, "half"), (1, "least"))]
+        if least
+        else []
+    )
     look: dict[str, Any] = {"mode": mode, "unit": degree, "marks": marks, "names": ("own centre", "nearest other")}
     return mirrored_histogram(shot.own, shot.other, width, height, lo=lo, hi=lo + span, **look)

@@ -1,5 +1,4 @@
-"""Trackers that log into an SQLite database: opened to read only, beside a process that writes it; nothing is created
-next to it, no lock is held between two looks."""
+"""Trackers that log into an SQLite database, read beside a process that writes it, without a file or lock of ours."""
 
 from __future__ import annotations
 
@@ -155,7 +154,7 @@ class Database(Log):
     def read(self, budget: int, rows: NewRows) -> int:
         """Rows that came since; of one that is not there any more, or a smaller one, all."""
         self.problem = None
-        state = tuple(_stat(path) for path in self.files())
+        state = tuple(map(_stat, self.files()))
         # Two changes within one tick of the clock of the file system look like one.
         settled = time() - max(map(changed, self.files())) > _TICK
         if state == self._known and self._settled and not self._waiting:

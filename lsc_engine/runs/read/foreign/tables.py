@@ -41,8 +41,7 @@ def number(value: Any) -> float | None:
 
 @lru_cache(1000)
 def columns_of(names: tuple[str, ...]) -> tuple[str, str, str, tuple[str, ...]]:
-    """The columns that hold step, epoch and time, "" for one that is not there, and all others. Steps count before
-    epochs."""
+    """The columns of step (an epoch if there is no other), epoch and time, "" for none; and all others."""
     plain = {name.strip().lower(): name for name in names}
     step, epoch, time = (next((plain[key] for key in keys if key in plain), "") for keys in (_STEPS, _EPOCHS, _TIMES))
     return step, epoch, time, tuple(name for name in names if name.strip().lower() not in (*_STEPS, *_TIMES))

@@ -101,8 +101,7 @@ def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
 
 
 def _history(message: bytes) -> dict[str, float]:
-    """The numbers of a HistoryRecord: items (1) of a name, parts of a nested one joined by slashes, and JSON; and its
-    step (2, its field 1) as _step if no item has it."""
+    """The numbers of a HistoryRecord: items (1) of name and JSON; its step (2, field 1) as _step if no item has it."""
     from pydantic_core import from_json
 
     found: dict[str, Any] = {}
