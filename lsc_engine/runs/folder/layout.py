@@ -4,6 +4,7 @@ runs/<study>/<variant>/seed-<N>/     <study> may hold one slash; the run id is t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -116,10 +117,9 @@ def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 
 def stays_inside(root: Path, path: Path) -> bool:
     """Whether `path`, all links followed, lies below `root`."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return _lies_in(os.path.realpath(path), os.path.realpath(root))
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def run_folder(root: Path, identifier: str) -> Path:
@@ -153,12 +153,11 @@ def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
 
 def _holds_runs(folder: Path, depth: int = 3) -> bool:
     """Whether files of a run lie in a folder whose name is not allowed, as far as a short search finds out."""
-    try:
+    with contextlib.suppress(OSError):
         names, others, files = _entries(folder)
-    except OSError:
-        return False
-    below = [folder / name for name in (*names, *others)[:_MAX_SEARCHED] if not (folder / name).is_symlink()]
-    return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
+        below = [folder / name for name in (*names, *others)[:_MAX_SEARCHED] if not (folder / name).is_symlink()]
+        return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
+    return False
 
 
 def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:

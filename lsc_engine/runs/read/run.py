@@ -125,8 +125,7 @@ class Run:
 
     def status(self) -> Status:
         """The state as far as this process can find out; never raises."""
-        root = self.root or self.path
-        status = read_status(self.path).judged(lambda: clock_offset(root))
+        status = read_status(self.path).judged(lambda: clock_offset(self.root or self.path))
         if status.active and status.shown_state != "lost" and gone(self.path, status):
             return replace(status, shown_state="lost")
         if status.state == "queued" and status.shown_state == "lost" and self.root is not None and not status.message:
@@ -383,10 +382,8 @@ def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
             with contextlib.suppress(UsageError):
                 layout.split_id(identifier)
                 return Run(path, identifier, root)
-    # Outside the known folders: source.json may say how many of the last parts are the id, if they agree with it.
-    recorded = ""
-    with contextlib.suppress(UnreadableError):
-        recorded = str(read_json(resolved / SOURCE).get("id"))
-    count = 4 if recorded.count("/") == 3 and "/".join(resolved.parts[-4:]) == recorded else 3
+    # Outside the known folders: four of the last parts are the id if source.json agrees.
+    recorded, longest = Run(resolved, "").source.get("id"), "/".join(resolved.parts[-4:])
+    count = 4 if longest.count("/") == 3 and longest == recorded else 3
     identifier = "/".join(resolved.parts[-count:])
     return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
@@ -81,10 +82,9 @@ def runs_in(folder: Path, identifier: str, root: Path, names: list[str] | None =
     """The logs in one folder, called `identifier`, whose files are `names`: all of the first format that has any. Each
     with its id and `root`; of several each by its file or name."""
     if names is None:
-        try:
+        names = []
+        with suppress(OSError):
             names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
-        except OSError:
-            return []
     if PRESET in names or STATUS in names:
         return []
     found: list[Log] = next((logs for kind in FORMATS if (logs := kind.find(folder, names))), [])

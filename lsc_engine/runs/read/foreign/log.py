@@ -105,10 +105,9 @@ class NewRows:
 
 def changed(path: Path) -> float:
     """When a file was written last, seconds since 1970; 0 if it is not there."""
-    try:
+    with suppress(OSError):
         return os.stat(path).st_mtime
-    except OSError:
-        return 0.0
+    return 0.0
 
 
 class Log(ABC):

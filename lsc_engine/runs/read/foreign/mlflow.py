@@ -7,7 +7,9 @@ import math
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -48,11 +50,10 @@ class MetricLines(Lines):
 
 def _meta(folder: Path) -> dict[str, str]:
     """meta.yaml as MLflow writes it, one `name: value` a line; an empty one where it is not there."""
-    try:
+    with suppress(UnreadableError):
         text = read_bytes(folder / META, 1 << 16).decode("utf-8", "replace")
-    except UnreadableError:
-        return {}
-    return {name: value.strip("'\"") for name, value in _FIELD.findall(text)}
+        return {name: value.strip("'\"") for name, value in _FIELD.findall(text)}
+    return {}
 
 
 class MlflowFiles(FileLog):
@@ -89,23 +90,16 @@ class MlflowFiles(FileLog):
     def settings(self) -> dict[str, Any]:
         found = {}
         for path in _below(self.folder / "params"):
-            try:
+            with suppress(UnreadableError):
                 text = read_bytes(path, 1 << 16).decode("utf-8", "replace")
-            except UnreadableError:
-                continue
-            found[path.relative_to(self.folder / "params").as_posix()] = _setting(text)
+                found[path.relative_to(self.folder / "params").as_posix()] = _setting(text)
         return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """The files below `folder`, links passed over."""
-    count = 0
-    for above, _, names in os.walk(folder):
-        for name in names:
-            count += 1
-            if count > _MOST_NAMES:
-                return
-            yield Path(above) / name
+def _below(folder: Path) -> list[Path]:
+    """The first files below `folder`, links passed over."""
+    files = (Path(above) / name for above, _, names in os.walk(folder) for name in names)
+    return list(islice(files, _MOST_NAMES))
 
 
 class MlflowDatabase(Database):

@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import time
 from typing import Any, ClassVar, Self
@@ -112,12 +112,9 @@ class Database(Log):
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
         logs = list[Self]()
         for name in sorted(name for name in names if name.lower().endswith(_ENDINGS)):
-            try:
-                with database(folder / name) as found:
-                    logs += cls.runs_of(found, folder, name)
-            except UnreadableError:
-                # No database, or one that is being made.
-                continue
+            # It may be no database, or one that is being made.
+            with suppress(UnreadableError), database(folder / name) as found:
+                logs += cls.runs_of(found, folder, name)
         return logs
 
     @classmethod
@@ -145,11 +142,9 @@ class Database(Log):
         """The settings that were logged."""
 
     def settings(self) -> dict[str, Any]:
-        try:
-            with database(self.path) as found:
-                return self.settings_in(found)
-        except UnreadableError:
-            return {}
+        with suppress(UnreadableError), database(self.path) as found:
+            return self.settings_in(found)
+        return {}
 
     def read(self, budget: int, rows: NewRows) -> int:
         """Rows that came since; of one that is not there any more, or a smaller one, all."""
@@ -204,8 +199,7 @@ class Database(Log):
 
 def _stat(path: Path) -> tuple[int, ...]:
     """Inode, size and time of a file; nothing if it is not there."""
-    try:
+    with suppress(OSError):
         info = os.stat(path)
-    except OSError:
-        return ()
-    return info.st_ino, info.st_size, info.st_mtime_ns
+        return info.st_ino, info.st_size, info.st_mtime_ns
+    return ()

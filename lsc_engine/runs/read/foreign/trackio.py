@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -45,10 +46,9 @@ class Trackio(Database):
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
         for time, step, cell in part:
             values = {name: n for name, value in flat(_table(cell)).items() if (n := number(value)) is not None}
-            try:
+            seconds = None
+            with suppress(ValueError, OverflowError, OSError):
                 seconds = self.seconds(datetime.fromisoformat(str(time)).timestamp())
-            except (ValueError, OverflowError, OSError):
-                seconds = None
             if values.keys() - {"epoch"} and type(step) is int:
                 rows.add(step, values, seconds)
         return sum(len(row[2]) for row in part if isinstance(row[2], (str, bytes)))
@@ -62,8 +62,7 @@ class Trackio(Database):
 
 def _table(raw: object) -> dict[str, Any]:
     """The JSON object in a cell, kept as text or as bytes; an empty one for anything else."""
-    try:
+    with suppress(ValueError, RecursionError):
         found = json.loads(raw) if isinstance(raw, (str, bytes)) else None
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return found if isinstance(found, dict) else {}
+    return {}
