@@ -97,15 +97,14 @@ class MetricsLog:
                 if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
                     self._pending.appendleft(b"\n")
             while self._pending:
-                size, written = os.fstat(self._descriptor).st_size, 0
+                size = os.fstat(self._descriptor).st_size
                 try:
-                    written = os.write(self._descriptor, self._pending[0])
-                finally:
-                    if written < len(self._pending[0]):
-                        with contextlib.suppress(OSError):
-                            os.ftruncate(self._descriptor, size)
-                if written < len(self._pending[0]):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    if os.write(self._descriptor, self._pending[0]) < len(self._pending[0]):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(self._descriptor, size)
+                    raise
                 self._pending.popleft()
             self.error = None
         except OSError as error:
