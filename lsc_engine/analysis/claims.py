@@ -318,7 +318,7 @@ def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> Clai
     ended = (run for run in row.runs if row.states.get(run.seed) in ENDED)
     ends = [end for run in ended if (end := _end(run, metric, row)) is not None]
     if not ends:
-        return replace(verdict, **{side(metric): f"{OPEN}: no run has ended"})
+        return replace(verdict, **{side(metric): f"{OPEN}: no run has ended"}, details=())
     # No comparison with NaN, the end of a seed that diverged, is true.
     works = [end <= claim.threshold if is_loss(metric) else end >= claim.threshold for end in ends]
     agree = [one == (claim.result == "works") for one in works]

@@ -296,7 +296,7 @@ def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
                 note = OTHER_DATA
             elif is_loss(metric) and (row.group != base.group or row.group == "?"):
                 note = OTHER_LOSS
-            faster[unit] = Speedup(note=note) if note else speedup(*pair, unit)
+            faster[unit] = Speedup(note=note) if note else speedup(pair[0], pair[1], unit)
         found.append(LevelResult(metric, level, sides[0], faster))
     return found
 

@@ -146,7 +146,7 @@ def _run(target: Command, message: Message) -> Failure | None:
     return Failure(f"ended with exit code {child.returncode}") if child.returncode else None
 
 
-def _post(target: Ntfy | Slack | Webhook, message: Message) -> Failure | None:
+def _post(target: Target, message: Message) -> Failure | None:
     import urllib.error
     import urllib.request
     from http.client import HTTPException
@@ -157,6 +157,7 @@ def _post(target: Ntfy | Slack | Webhook, message: Message) -> Failure | None:
         def redirect_request(self, *_: Any) -> None:
             return None
 
+    assert isinstance(target, Ntfy | Slack | Webhook)
     headers = {"User-Agent": f"lsc/{__version__}", "Content-Type": "application/json"}
     if isinstance(target, Ntfy):
         headers |= {"Content-Type": "text/plain; charset=utf-8", "Title": f"lsc: {message.event}"}
@@ -267,9 +268,11 @@ class Alerts:
         except LscError as error:
             self.note(f"note: no alerts are sent: {error}")
             return
-        for place, target in settings.targets.items() if settings is not None else ():
-            if has_terminal() or not isinstance(target, Bell):
-                self._senders.append(_Sender(place, target, settings.most_per_hour, self))
+        if settings is not None:
+            targets = {
+                name: one for name, one in settings.targets.items() if has_terminal() or not isinstance(one, Bell)
+            }
+            self._senders = [_Sender(name, one, settings.most_per_hour, self) for name, one in targets.items()]
         if stalled is not None and any("stalled" in sender.target.on for sender in self._senders):
             threading.Thread(target=self._watch, args=(stalled,), name="alerts: stalled", daemon=True).start()
 

@@ -122,10 +122,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     listed = manifest.pop("files", None)
     if not isinstance(listed, dict) or not 0 < len(listed) <= _MAX_FILES or manifest.get("step") != step:
         return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} does not belong to this checkpoint")
-    entries = {name: entry if isinstance(entry, dict) else {} for name, entry in listed.items()}
-    files = {name: (entry.get("size"), entry.get("sha256")) for name, entry in entries.items()}
-    if any(not _FILE.fullmatch(n) or type(size) is not int or type(sha) is not str for n, (size, sha) in files.items()):
-        return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} is damaged")
+    files: dict[str, tuple[int, str]] = {}
+    for name, entry in listed.items():
+        size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        if not _FILE.fullmatch(name) or type(size) is not int or not isinstance(digest, str):
+            return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} is damaged")
+        files[name] = (size, digest)
     return Checkpoint(path, step, files, manifest)
 
 

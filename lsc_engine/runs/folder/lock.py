@@ -290,5 +290,10 @@ def is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-# A forked child (a data worker) leaves the locks to its parent alone, or they would outlive it.
-os.register_at_fork(after_in_child=lambda: [lock.release() for lock in list(_held)])
+def _release_in_child() -> None:
+    """A forked child (a data worker) leaves the locks to its parent alone, or they would outlive it."""
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)

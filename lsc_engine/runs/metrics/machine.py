@@ -101,7 +101,7 @@ class Sample:
 def _gpu(row: Mapping[str, Any]) -> Gpu:
     index, reasons = row.get("index"), row.get("throttled")
     words = tuple(str(word)[:40] for word in reasons[:_MOST_REASONS]) if isinstance(reasons, list) else ()
-    values = {name: _times(_number(row.get(key)), 1 / by, 12) for key, name, _, by, *_ in _GPU_VALUES}
+    values: dict[str, Any] = {name: _times(_number(row.get(key)), 1 / by, 12) for key, name, _, by, *_ in _GPU_VALUES}
     return Gpu(index if type(index) is int and 0 <= index < 10_000 else 0, throttled=words, **values)
 
 

@@ -113,12 +113,13 @@ class Rows:
                 continue
             if not set(map(type, values)) <= {float}:
                 numeric = [(row, value) for row in rows if (value := _value(table[row], name)) is not None]
-                rows, values = ([pair[at] for pair in numeric] for at in (0, 1))
+                rows, values = [row for row, _ in numeric], [value for _, value in numeric]
             if rows:
                 at = np.array(rows, np.int64)
                 order = np.argsort(at, kind="stable")
                 columns[name] = at[order], np.array(values, np.float64)[order]
-        return cls(*(np.array(head, np.int64) for head in (lines, steps, attempts)), columns)
+        line, step, attempt = (np.array(head, np.int64) for head in (lines, steps, attempts))
+        return cls(line, step, attempt, columns)
 
     def column(self, name: str) -> tuple[Ints, Floats]:
         return self.columns.get(name) or (np.empty(0, np.int64), np.empty(0, np.float64))
@@ -137,7 +138,8 @@ class Rows:
         for name in {**self.columns, **other.columns}:
             (rows, values), (more, others) = self.column(name), other.column(name)
             columns[name] = np.concatenate([rows, more + len(self)]), np.concatenate([values, others])
-        return Rows(*map(np.concatenate, pairs), columns)
+        line, step, attempt = map(np.concatenate, pairs)
+        return Rows(line, step, attempt, columns)
 
 
 def parse_block(data: bytes, first: int) -> tuple[Rows, int, int]:

@@ -53,8 +53,8 @@ def add(row: Mapping[str, Any], rows: NewRows) -> None:
     step, epoch, time, others = columns_of(tuple(values))
     count = values.get(step, math.nan)
     if others and count.is_integer():
-        found = {name: values[name] for name in others}
-        rows.add(int(count), {**found, "epoch": values[epoch]} if epoch else found, values.get(time))
+        kept = {name: values[name] for name in others}
+        rows.add(int(count), {**kept, "epoch": values[epoch]} if epoch else kept, values.get(time))
 
 
 class Lines(Decoder):
