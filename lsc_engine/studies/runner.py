@@ -26,7 +26,8 @@ from lsc_engine.runs.folder.layout import LOG, split_id
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.folder.process import DETACHED, python_command, this_process
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
-from lsc_engine.runs.read.run import LogTail, open_run
+from lsc_engine.runs.read.logs import LogTail
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun

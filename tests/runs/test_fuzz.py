@@ -29,7 +29,8 @@ from lsc_engine.runs.folder.requests import pending
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.machine import Sample, newest
 from lsc_engine.runs.metrics.reader import MetricsTail
-from lsc_engine.runs.read.run import LogTail, Run, list_runs, open_run
+from lsc_engine.runs.read.logs import LogTail
+from lsc_engine.runs.read.run import Run, list_runs, open_run
 from lsc_engine.runs.settings import settings_of
 from lsc_engine.studies.plan import plan_study
 from tests.runs.conftest import read_metrics

@@ -268,7 +268,7 @@ def log(
 
     Example: lsc-engine log 7c1e --follow
     """
-    from lsc_engine.runs.read.run import LogTail
+    from lsc_engine.runs.read.logs import LogTail
 
     found = open_run(run, runs_dir, foreign=True)
     if follow and as_json:

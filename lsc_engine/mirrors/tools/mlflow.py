@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
-from lsc_engine.mirrors.follow import Facts, Mirror, Row
+from lsc_engine.mirrors.base import Facts, Mirror, Row
 from lsc_engine.runs.settings import settings_of
 
 _TAG = "lsc.run"

@@ -14,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from lsc_engine.mirrors.follow import Facts, Mirror, Row
+from lsc_engine.mirrors.base import Facts, Mirror, Row
 from lsc_engine.runs.settings import settings_of
 
 

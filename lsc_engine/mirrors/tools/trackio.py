@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.mirrors.follow import Facts, Mirror, Row
+from lsc_engine.mirrors.base import Facts, Mirror, Row
 
 
 class Tool(Mirror):

@@ -10,7 +10,7 @@ from typing import Any
 
 import wandb
 
-from lsc_engine.mirrors.follow import Facts, Mirror, Row
+from lsc_engine.mirrors.base import Facts, Mirror, Row
 
 
 class Tool(Mirror):

@@ -3,7 +3,6 @@ folder is a run in state `unreadable` with a sentence; readers do not raise on w
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import importlib
 import math
@@ -19,7 +18,7 @@ from typing import Any
 
 from lsc_engine.common import safe_io, settings
 from lsc_engine.common.errors import UsageError, did_you_mean
-from lsc_engine.common.safe_io import UnreadableError, last_line, opened, read_json, read_toml
+from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import checkpoints, layout, slurm
@@ -38,7 +37,6 @@ from lsc_engine.runs.settings import PLACE
 _MAX_CANDIDATES = 12
 Dirs = Iterable[str | Path] | None
 _AXES = ("epoch", "time")
-_BLOCK = 1 << 16
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -389,58 +387,3 @@ def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
     count = 4 if longest.count("/") == 3 and longest == recorded else 3
     identifier = "/".join(resolved.parts[-count:])
     return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
-
-
-class LogTail:
-    """Follows a log.txt, or again from its beginning when it shrank or was replaced; a progress bar's carriage returns
-    become line ends."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.problem: str | None = None
-        self._start_again()
-
-    def _start_again(self) -> None:
-        self._offset = 0
-        self._inode: tuple[int, int] | None = None
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._after_return = False
-
-    def skip_to_last(self, lines: int) -> None:
-        try:
-            with opened(self.path) as descriptor:
-                info = os.fstat(descriptor)
-                position = info.st_size
-                missing = lines + (position > 0 and os.pread(descriptor, 1, position - 1) == b"\n")
-                while position > 0:
-                    start = max(position - _BLOCK, 0)
-                    block = os.pread(descriptor, position - start, start)
-                    ends = [at for at, byte in enumerate(block) if byte == ord("\n")]
-                    if len(ends) >= missing:
-                        self._offset, self._inode = start + ends[-missing] + 1, (info.st_dev, info.st_ino)
-                        return
-                    missing -= len(ends)
-                    position = start
-        except UnreadableError as error:
-            self.problem = str(error)
-
-    def chunks(self) -> Iterator[str]:
-        """The new text in pieces; `problem` is a sentence if the file cannot be read."""
-        self.problem = None
-        try:
-            with opened(self.path) as descriptor:
-                info = os.fstat(descriptor)
-                inode = (info.st_dev, info.st_ino)
-                if self._inode not in (None, inode) or info.st_size < self._offset:
-                    self._start_again()
-                self._inode = inode
-                while block := os.pread(descriptor, _BLOCK, self._offset):
-                    self._offset += len(block)
-                    text = self._decoder.decode(block)
-                    # The other half of a line end that was split between two blocks.
-                    text = text[1:] if self._after_return and text.startswith("\n") else text
-                    self._after_return = text.endswith("\r")
-                    if text:
-                        yield text.replace("\r\n", "\n").replace("\r", "\n")
-        except UnreadableError as error:
-            self.problem = str(error)
