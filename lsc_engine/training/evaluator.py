@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from lsc_engine.training.embedding_recorder import EmbeddingRecorder
 from lsc_engine.training.neural_collapse import NeuralCollapse
 from lsc_engine.training.run_images import open_ood
 from lsc_engine.training.signals import Interrupted
-from lsc_engine.training.step import out_of_memory
+from lsc_engine.training.step import CompileFailedError, compile_failed, make_embedding, out_of_memory
 
 # Receives embeddings [B, n] float32, labels [B], predicted labels [B].
 BatchObserver = Callable[[Tensor, Tensor, Tensor], None]
@@ -61,6 +62,8 @@ class Evaluator:
         self.recorder = EmbeddingRecorder(run.folder, head, *self._train, setting, derived.eval_every, width)
         self.batch_size = max(run.config.train.batch_size, LEAST_BATCH)
         self._known = known if known is not None and known < derived.classes else None
+        self.compiled = False
+        """Whether evaluations embed images by the compiled network."""
         self.pending = False
         """An evaluation to run before the next step: of the initial weights of another run, or one that was stopped."""
         self.score: float | None = None
@@ -82,7 +85,11 @@ class Evaluator:
                 if failures == MOST_WORKER_FAILURES:
                     raise
                 self._run.writer.message(f"evaluation after step {step}: {error}; it begins again")
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
+                if self.compiled and compile_failed(error):
+                    self.compiled = False
+                    self._run.writer.message(f"evaluation after step {step}: {CompileFailedError(error)}; it goes on")
+                    continue
                 if not out_of_memory(error) or self.batch_size == 1 or self._run.mesh.size > 1:
                     raise
                 self.batch_size //= 2
@@ -160,7 +167,18 @@ class Evaluator:
             known=self._known,
             observers=observers,
             merge=merge,
+            embedding=self._embed if self.compiled else None,
         )
+
+    @cached_property
+    def _embedding(self) -> Callable[[Tensor], Tensor]:
+        return make_embedding(self._model, self._run.device, self._run.dtype)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """By the compiled network; a smaller last batch is filled up, for which it would be compiled again."""
+        rows = len(images)
+        filled = nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, self.batch_size - rows))
+        return self._embedding(filled.to(self._run.device, non_blocking=True))[:rows]
 
     @torch.no_grad()
     def _by_class_means(self, step: int) -> dict[str, float]:
@@ -268,16 +286,17 @@ def evaluate(
     known: int | None = None,
     observers: Sequence[BatchObserver] = (),
     merge: Callable[[Tensor], Tensor] | None = None,
+    embedding: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """{"loss", "accuracy"} over `batches`, for LSC "inside" (the share of images closer to their own centre than half
     the smallest angle) and, with `known` classes, "accuracy_old" of classes below that number and "accuracy_new" of the
     others; one host sync, at the end. `observers` receive every batch. `merge` makes of the sums of these batches, one
-    a row, those of all batches."""
+    a row, those of all batches; `embedding` is what embeds images in place of `model`."""
     rows = []
     with evaluation_mode(model):
         for batch in batches:
             labels = batch.labels.to(device)
-            z = embed(model, batch.images, device, dtype)
+            z = embed(model, batch.images, device, dtype) if embedding is None else embedding(batch.images)
             target = head.target(labels)
             inside, predicted = head.within_half_angle(z, target), head.predict(z)
             right = predicted == labels

@@ -47,12 +47,22 @@ def first_line(error: BaseException) -> str:
 
 class AdamW(torch.optim.AdamW):
     """torch's fused AdamW. The tensors of a step are collected once and not at every step, which is a fifth of its time
-    for a small network: the same kernels on the same tensors."""
+    for a small network: the same kernels on the same tensors. After `use_graphs` a step is one CUDA graph, which reads
+    the rate from a number on the device."""
 
     def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
         super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
         # For each group: its parameters, the optimizer's state, first moments, second moments, numbers of steps.
         self._collected: list[tuple[Any, ...]] = []
+        self._rate, self._graph, self._on_failure = torch.empty(0), adamw, lambda _: None
+
+    def use_graphs(self, device: torch.device, on_failure: Callable[[str], None] | None) -> None:
+        """Steps as CUDA graphs from here on, or not for None; `on_failure` is called with the reason where torch cannot
+        do that, and the steps from that one on are fused ones."""
+        self._collected, self._graph = [], adamw
+        if on_failure is not None:
+            self._rate, self._on_failure = torch.zeros((), device=device), on_failure
+            self._graph = torch.compile(adamw, dynamic=False, fullgraph=True, mode="reduce-overhead")
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -72,14 +82,30 @@ class AdamW(torch.optim.AdamW):
         for group, collected, grads in zip(self.param_groups, self._collected, gradients, strict=True):
             parameters, _, first, second, steps = collected
             rest: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
-            rest |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
-            adamw(parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False, **rest)
+            rest |= dict(zip(("beta1", "beta2"), group["betas"], strict=True), amsgrad=False, maximize=False)
+            tensors = parameters, grads, first, second, [], steps
+            if self._graph is not adamw:
+                self._rate.fill_(group["lr"])
+                try:
+                    self._graph(*tensors, foreach=True, capturable=True, **{**rest, "lr": self._rate})
+                    continue
+                except Exception as error:
+                    # Neither compiling nor recording changes a weight.
+                    if not (compile_failed(error) or _capture_failed(error)):
+                        raise
+                    self._graph = adamw
+                    self._on_failure(first_line(error))
+            adamw(*tensors, fused=True, **rest)
 
     def _collect(self, parameters: list[Any]) -> tuple[Any, ...]:
         moments = [self.state.get(p, {}) for p in parameters]
         if not moments or not all(moments):
             return parameters, self.state
-        return parameters, self.state, *([m[name] for m in moments] for name in ("exp_avg", "exp_avg_sq", "step"))
+        held = [[m[name] for m in moments] for name in ("exp_avg", "exp_avg_sq", "step")]
+        for tensor in [*parameters, *held[0], *held[1], *held[2], self._rate] if self._graph is not adamw else ():
+            # Else CUDA graphs would copy it at every step.
+            torch._dynamo.mark_static_address(tensor)
+        return parameters, self.state, *held
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group in self.param_groups:
@@ -216,6 +242,16 @@ def make_loss(
     if not graphs:
         return torch.compile(loss, dynamic=False, fullgraph=whole, backend=BACKEND)
     return CudaGraphLoss(loss, whole)
+
+
+def make_embedding(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> Callable[[Tensor], Tensor]:
+    """Embeddings [B, n] float32 of images on the device, compiled for each size of a batch when it first comes."""
+
+    def embedding(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return model(images).float()  # type: ignore[no-any-return]
+
+    return torch.compile(embedding, dynamic=False, backend=BACKEND)
 
 
 class CudaGraphLoss:

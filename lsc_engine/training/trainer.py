@@ -155,7 +155,7 @@ class Trainer:
         self._eager = self._why_eager()
         self._graphs = self._eager is None and config.train.compile == "graphs" and device.type in step.GRAPH_DEVICES
         self.loss = self._make_loss()
-        self._graphs_before, self._graphs_recorded = step.graphs_compiled(), -1
+        self._graphs_before, self._graphs_recorded, self._evaluation_graphs = step.graphs_compiled(), -1, 0
         # Changes of the order of sums during the run, for source.json.
         self._numerics: list[dict[str, Any]] = []
 
@@ -273,6 +273,9 @@ class Trainer:
         self.loss = self._make_loss()
         return self._without_what_fails(backward)
 
+    def _on_ungraphed(self, reason: str) -> None:
+        self.writer.message(f"step {self.step}: the optimizer cannot be a CUDA graph and goes on without: {reason}")
+
     def _on_halved(self, sentence: str) -> None:
         # The rest of the step compiles and tries anew.
         self.clock.pause()
@@ -290,6 +293,8 @@ class Trainer:
     def _make_loss(self) -> step.BatchLoss:
         config, device = self.config, self.run.device
         self._untimed = step.CudaGraphLoss.UNTIL_REPLAYED if self._graphs else 1
+        if isinstance(self.optimizer, step.AdamW) and not self.head.sampled_rows():
+            self.optimizer.use_graphs(device, self._on_ungraphed if self._graphs else None)
         # A model or loss of a plugin may contain what cannot be compiled.
         built_in = not isinstance(config.target, Lsc) or config.target.loss in LOSSES.built_in
         return step.make_loss(
@@ -313,6 +318,17 @@ class Trainer:
         if choice == "auto" and not step.worth_compiling(self._operations, steps):
             return f'train.compile = "auto": compiling takes longer than {grouped(steps)} steps gain by it'
         return None
+
+    def _evaluation_worth_compiling(self) -> bool:
+        """Whether evaluations, whose batches are a forward pass and so a third of a step, gain more than that takes;
+        always where the preset compiles. Not the network of a plugin, nor one whose layers are observed."""
+        config, derived = self.config, self.run.derived
+        if config.eval.ncc or config.model.name in MODELS.plugin_names():
+            return False
+        batches = -(-derived.eval_images // self.evaluator.batch_size)
+        evaluations = derived.total_steps // (derived.eval_every or derived.total_steps)
+        operations = self._operations * self.evaluator.batch_size // config.train.batch_size
+        return config.train.compile != "auto" or step.worth_compiling(operations, batches * evaluations // 3)
 
     def _host_watch(self) -> step.HostWatch | None:
         """For a compiled step that may become CUDA graphs: not one whose images or gradients come from elsewhere."""
@@ -370,8 +386,14 @@ class Trainer:
             failures = 0
 
     def _evaluate(self) -> None:
+        graphs = step.graphs_compiled()
+        self.evaluator.compiled = self._eager is None and self._evaluation_worth_compiling()
         with self.clock.paused(), self._checkpoint_before_failing():
             values = self.evaluator.evaluate(self.step)
+        if made := step.graphs_compiled() - graphs:
+            self._graphs_before += made
+            self._evaluation_graphs += made
+            self.writer.record(evaluation_graphs=self._evaluation_graphs)
         if values is None:
             return
         frozen = self.freezer.update(values)

@@ -58,13 +58,13 @@ def generate(runtime: Path, *cases: dict[str, Any]) -> list[dict[str, Any]]:
 
 def check(found: dict[str, Any], recorded: bool = False) -> None:
     """One graph forward and one backward for all steps whatever their rate; where CUDA graphs are `recorded`, of the
-    steps after the first, which has its own."""
-    assert found["graphs"] == 1 + recorded
+    steps after the first, which has its own, with the optimizer as a third."""
+    assert found["graphs"] == 1 + 2 * recorded
     assert found["breaks"] == 0
     assert found["skips"] == 0
-    assert found["kinds"] == ["forward", "backward"] * (1 + recorded)
-    # Nothing is left out of the CUDA graph: the generated function is one part.
-    assert found["parts"] == [0, 0, 1, 1] if recorded else [0, 0]
+    assert found["kinds"] == ["forward", "backward"] * (1 + recorded) + ["inference"] * recorded
+    # Nothing is left out of a CUDA graph: the generated function is one part.
+    assert found["parts"] == [0, 0] + [1, 1, 1] * recorded
 
 
 def test_a_small_step_is_one_graph_at_every_rate_and_may_be_a_cuda_graph(runtime: Path) -> None:
@@ -72,6 +72,8 @@ def test_a_small_step_is_one_graph_at_every_rate_and_may_be_a_cuda_graph(runtime
     check(found, recorded=True)
     assert sum(found["launches"].values()) <= 48
     assert found["bytes"] <= 14e3
+    # Of 18 parameters.
+    assert found["optimizer_launches"] == {"triton": 3}
 
 
 @pytest.mark.slow

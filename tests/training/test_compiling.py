@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsc_engine.training import step
+from lsc_engine.training import evaluator, step
 
 from .stages import BASE, train_one
 
@@ -46,6 +46,30 @@ def test_losses_and_rates_of_a_sweep_are_compiled_each(tmp_path: Path) -> None:
         loss = ("cosine", "distance", "cosine+distance")[number % 3]
         run = train_one(tmp_path, MLP, *SHORT, f"optimizer.lr={lr}", f"target.loss={loss}", name=f"r{number}")
         assert facts(run) == (True, 1, None), number
+
+
+def test_evaluations_are_one_graph_whatever_their_number_and_find_what_eager_ones_do(tmp_path: Path) -> None:
+    """Of 512, 512 and 76 images: the last batch is filled up."""
+    sets = ('train.duration="4 steps"', 'eval.every="1 steps"', "eval.images=1100")
+    runs = [train_one(tmp_path, BASE, *sets, f'train.compile="{how}"', name=how) for how in ("on", "off")]
+    assert [run.source.get("evaluation_graphs") for run in runs] == [1, None]
+    assert facts(runs[0]) == (True, 1, None)
+    for name in ("train/accuracy", "train/loss_eval", "train/inside", "val/accuracy", "val/loss"):
+        compiled, eager = (run.history(name)[1] for run in runs)
+        assert len(compiled) == 4
+        np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_an_evaluation_that_cannot_be_compiled_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(images: torch.Tensor) -> torch.Tensor:
+        raise torch._dynamo.exc.TorchDynamoException("no")
+
+    monkeypatch.setattr(evaluator, "make_embedding", lambda *_: refuse)
+    run = train_one(tmp_path, MLP, *SHORT)
+    assert run.status().state == "finished"
+    assert "evaluation after step 3: torch.compile failed: no; it goes on" in run.log_path.read_text()
+    assert facts(run) == (True, 1, None)
+    assert "train/accuracy" in run.last()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,15 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.step import MicroBatches, make_loss, make_optimizer, remove_frozen_params, step_on_rows
+from lsc_engine.training.step import (
+    AdamW,
+    MicroBatches,
+    graphs_compiled,
+    make_loss,
+    make_optimizer,
+    remove_frozen_params,
+    step_on_rows,
+)
 from lsc_engine.training.trainer import Trainer
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
@@ -113,15 +121,22 @@ def test_no_step_between_two_log_points_waits_for_the_gpu(tmp_path: Path, choice
     assert torch.isfinite(trainer.loss_sum)
 
 
-def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
-    """Through a parameter that has no gradient at first, a state that is loaded, and parameters that are taken out."""
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_optimizer_is_torchs_own(graphs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit by bit, as CUDA graphs but for roundings: through a parameter that has no gradient at first, a state that is
+    loaded, and parameters that are taken out. Graphs are made anew for other parameters, not for another rate."""
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda work, mode, **how: compiled(work, backend="eager", **how))
+    before = graphs_compiled()
 
     def trained(quick: bool) -> list[Tensor]:
         generator = torch.Generator().manual_seed(0)
         parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((5, 3), (7,), (2, 2))]
         options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01}
         if quick:
-            optimizer = make_optimizer("adamw", parameters, momentum=0.0, **options)
+            optimizer: torch.optim.Optimizer = AdamW(parameters, **options)
+            if graphs:
+                optimizer.use_graphs(CPU, pytest.fail)
         else:
             optimizer = torch.optim.AdamW(parameters, fused=True, **options)
         for step in range(12):
@@ -140,7 +155,25 @@ def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
         return [p.detach() for p in parameters] + steps
 
     for one, other in zip(trained(True), trained(False), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-5 * graphs, atol=1e-6 * graphs)
+    assert graphs_compiled() - before == 2 * graphs
+
+
+def test_an_optimizer_that_cannot_be_a_graph_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: refuse)
+    parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    ours, torchs = AdamW(parameters[:1], lr=0.1, weight_decay=0.01), torch.optim.AdamW(parameters[1:], 0.1, fused=True)
+    reasons: list[str] = []
+    ours.use_graphs(CPU, reasons.append)
+    for _ in range(4):
+        for parameter, optimizer in zip(parameters, (ours, torchs), strict=True):
+            parameter.grad = torch.arange(3.0)
+            optimizer.step()
+    assert torch.equal(*parameters)
+    assert len(reasons) == 1
 
 
 @pytest.mark.parametrize(("name", "kept"), [("adamw", ("exp_avg", "exp_avg_sq")), ("sgd", ("momentum_buffer",))])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.training import step, trainer
+from lsc_engine.training import evaluator, step, trainer
 
 from .stages import BASE, train_one
 
@@ -152,6 +152,8 @@ def graphs(time: Time, monkeypatch: pytest.MonkeyPatch) -> Graphs:
     made = Graphs(time)
     monkeypatch.setattr(torch, "compile", made.compile)
     monkeypatch.setattr(step, "GRAPH_DEVICES", ("cpu",))
+    monkeypatch.setattr(step.AdamW, "use_graphs", lambda *_: None)
+    monkeypatch.setattr(evaluator, "make_embedding", lambda model, *_: model)
     monkeypatch.setattr(step, "graphs_compiled", lambda: min(1, len(made.calls)))
     return made
 
