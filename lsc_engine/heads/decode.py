@@ -77,6 +77,8 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
 
 def _few_classes(scan: Scan, device: torch.device) -> bool:
     """Whether comparing with every class is cheaper than `nearest`, which may find a vector without a class."""
+    if scan.few(device):
+        return True
     system, costs = scan.system, at_once(COSTS, device)
     each = costs.dense_coordinate if system.additions else costs.first_coordinate
     nearest = costs.nearest + costs.nearest_each * system.n + costs.addition * system.additions

@@ -27,6 +27,9 @@ CLASSES_AT_ONCE = {"cpu": 2**16, "cuda": 2**21}
 SCORES_AT_ONCE = {"cpu": 2**18, "cuda": 2**27}
 # Row numbers to keep: those of four million classes with four coordinates, on a GPU of 64 million.
 KEPT_BYTES = {"cpu": 2**26, "cuda": 2**30}
+# The largest table of the vectors in use that is kept and multiplied. On an H200 that takes 0.14 ms for 256 embeddings
+# and 1 000 classes, 0.29 ms for 100 000 in 24 MB, and any other way at least 0.4 ms, for its launches alone.
+TABLE_BYTES = {"cpu": 0, "cuda": 2**25}
 # Classes among which the position of a maximum is searched; that costs far more than the maximum.
 GROUP = 64
 # With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster.
@@ -45,6 +48,7 @@ class Scan:
         self.system, self.order, self.classes = system, order, classes
         self._dense = system.support >= DENSE_SHARE * system.n
         self._kept: dict[torch.device, list[Tensor]] = {}
+        self._tables: dict[torch.device, Tensor] = {}
         # The weights of vectors, in the order in which they were found.
         self._weights = torch.empty(0)
 
@@ -57,8 +61,19 @@ class Scan:
         """Whether the row numbers of all classes are kept on `device`."""
         return device in self._kept
 
+    def few(self, device: torch.device) -> bool:
+        """Whether the classes are few enough for one product with all their vectors."""
+        return 4 * self.system.n * self.classes <= at_once(TABLE_BYTES, device)
+
     @torch.no_grad()
     def __call__(self, z: Tensor) -> Tensor:
+        if self.few(z.device):
+            if z.device not in self._tables:
+                index = self.order.index(torch.arange(self.classes, device=z.device))
+                self._tables[z.device] = self.system.vectors(index).T.contiguous()
+            rows = max(1, at_once(SCORES_AT_ONCE, z.device) // self.classes)
+            with torch.autocast(z.device.type, enabled=False):
+                return torch.cat([(some @ self._tables[z.device]).argmax(1) for some in z.float().split(rows)])
         best = torch.full((z.shape[0],), -torch.inf, device=z.device)
         labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
         if not len(z):

@@ -94,7 +94,7 @@ class AdamW(torch.optim.AdamW):
                     if not (compile_failed(error) or _capture_failed(error)):
                         raise
                     self._graph = adamw
-                    self._on_failure(first_line(error))
+                    self._on_failure(str((CompileFailedError if compile_failed(error) else GraphsFailedError)(error)))
             adamw(*tensors, fused=True, **rest)
 
     def _collect(self, parameters: list[Any]) -> tuple[Any, ...]:

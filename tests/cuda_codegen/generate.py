@@ -94,10 +94,12 @@ def pretend() -> list[dict[str, Any]]:
     torch._functorch.config.enable_autograd_cache = False
     # torch.tensor makes numbers on the host first, also for a device of FakeTensors, and so do decompositions.
     torch._C._set_only_lift_cpu_tensors(True)
-    decomposition.torch = types.SimpleNamespace(  # type: ignore[attr-defined]
-        **{**vars(torch), "tensor": lambda data, **how: torch.full((), data, **how)}
-    )
+    decomposition.torch = types.SimpleNamespace(**{**vars(torch), "tensor": _tensor})  # type: ignore[attr-defined]
     return made
+
+
+def _tensor(data: Any, **how: Any) -> Tensor:
+    return torch.full((), data, **how) if "device" in how else torch.tensor(data, **how)
 
 
 def _shape(output: ir.IRNode) -> dict[str, Any] | None:

@@ -20,7 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lsc_engine.common import deferred
 from lsc_engine.data.datasets import spectrum
 from lsc_engine.heads import scan
-from lsc_engine.vectors import bijection, system
+from lsc_engine.heads.decode import predict_nearest
+from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import bijection, n_min, system
 from lsc_engine.vectors.order import Order
 
 triton = pytest.importorskip("triton")
@@ -99,6 +101,28 @@ def test_a_label_among_all_classes_is_few_launches(on_cuda: None, name: str, n: 
     z = torch.empty(512, n, device=cuda)
     search._kept[z.device] = list(blocks)
     assert launches(lambda: search(z)) <= (20 if vectors.support < vectors.n else 50)
+
+
+# Rows of several orbits, or of many units, are ranked for each of them: docs/gpu.md.
+MORE_LAUNCHES = {"A-interp": 184, "A-mid": 143, "V21pm": 56, "V33": 53, "W2": 111, "W4": 238}
+
+
+@pytest.mark.parametrize("name", sorted({n for each in set(SYSTEMS.built_in.values()) for n in each.listed}))
+def test_a_label_by_structure_is_few_launches(on_cuda: None, name: str) -> None:
+    """512 embeddings among 1.28 million classes."""
+    n = n_min(name, classes=1_281_167)
+    vectors = system(name, n, classes=1_281_167)
+    z, order = torch.empty(512, n, device="cuda"), Order.make("shuffled", vectors, 0)
+    assert vectors.structured
+    assert launches(lambda: order.label(vectors.nearest(z))) <= MORE_LAUNCHES.get(name, 50)
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), [("V21", 29, 10_000), ("A-interp", 70, 100_000), ("bch", 64, 2**16)])
+def test_a_label_among_few_classes_is_one_product(on_cuda: None, name: str, n: int, classes: int) -> None:
+    vectors = system(name, n)
+    search = scan.Scan(vectors, Order.make("shuffled", vectors, 0), classes)
+    z = torch.empty(256, n, device="cuda")
+    assert launches(lambda: predict_nearest(z, search)) <= 3
 
 
 def run(code: list[str], **environment: str) -> str:

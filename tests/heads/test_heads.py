@@ -107,7 +107,14 @@ def test_a_scan_of_few_classes_among_many_vectors_is_exact(name: str, n: int, cl
 
 @pytest.mark.parametrize(("name", "n", "classes"), [("V22", 60, 3000), ("A-interp", 30, 4000), ("V21pm", 40, 900)])
 @pytest.mark.parametrize(
-    "most", [{}, {"KEPT_BYTES": {"cpu": 0}}, {"MOST_WEIGHTS": 1}, {"CLASSES_AT_ONCE": {"cpu": 100}, "GROUP": 7}]
+    "most",
+    [
+        {},
+        {"KEPT_BYTES": {"cpu": 0}},
+        {"MOST_WEIGHTS": 1},
+        {"CLASSES_AT_ONCE": {"cpu": 100}, "GROUP": 7},
+        {"TABLE_BYTES": {"cpu": 2**20}, "SCORES_AT_ONCE": {"cpu": 30_000}},
+    ],
 )
 def test_a_scan_is_exact_with_and_without_what_it_keeps(
     monkeypatch: pytest.MonkeyPatch, name: str, n: int, classes: int, most: dict[str, Any]
