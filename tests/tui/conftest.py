@@ -26,12 +26,6 @@ def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each key Textual's pilot waits twice this long or until nothing is computed; still more than a frame."""
-    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.01)
-
-
-@pytest.fixture(autouse=True)
 def _no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are those of a machine without Slurm."""
     monkeypatch.setattr("lsc_engine.runs.folder.slurm.installed", lambda: False)
