@@ -16,6 +16,11 @@ _UNITS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12}
 _COUNT = r"\+?((?:[0-9]{1,3}(?:[ ,][0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([kKMGT]?)"
 
 
+def natural(text: str) -> tuple[str | int, ...]:
+    """A key by which names sort as people count: lr-2 before lr-10."""
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", text)))
+
+
 def grouped(number: float | None) -> str:
     """A whole number with a space between thousands, `147 840`; "-" for None and for what is not finite."""
     if number is None or not math.isfinite(number):

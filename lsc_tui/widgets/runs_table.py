@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from lsc_engine.common.formatting import clock, grouped, percent
+from lsc_engine.common.formatting import clock, grouped, natural, percent
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.filters import value_of
@@ -113,9 +113,9 @@ def _sorted(views: list[RunView], order: Order) -> list[RunView]:
     def value(view: RunView) -> tuple[Any, ...]:
         status = view.status
         if sort == "started":
-            return (-(status.started or status.changed or 0.0), view.variant, view.seed)
+            return (-(status.started or status.changed or 0.0), natural(view.variant), view.seed)
         if sort == "run":
-            return (view.study, view.variant, view.seed)
+            return (natural(view.study), natural(view.variant), view.seed)
         if sort in ("state", "where"):
             glyph = list(STATES).index(view.state) if view.state in STATES else 99
             where = (view.state != "queued", view.place, (status.host, status.device))
@@ -165,7 +165,7 @@ def build_rows(
                 return (0, float(text.replace(" ", "")), text)
             except ValueError:
                 return (1, 0.0, text)
-        return (key.partition(":")[2],) if sort == "run" else (-newest[key], key)
+        return natural(key.partition(":")[2]) if sort == "run" else (-newest[key], natural(key))
 
     keys = sorted((*groups, *by_key), key=rank, reverse=order.inverted and sort in ("started", "run"))
     rows: list[Row] = []
@@ -173,7 +173,7 @@ def build_rows(
         if key in by_key:
             rows.append(Row(key, "report", (), other=names(by_key[key].root), report=by_key[key]))
             continue
-        group = sorted(groups[key], key=lambda v: (v.study, v.variant, v.seed))
+        group = sorted(groups[key], key=lambda v: (natural(v.study), natural(v.variant), v.seed))
         group = group if sort in ("started", "run") else _sorted(group, order)
         closed, other = key in order.closed, "" if order.group else names(group[0].root)
         title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""

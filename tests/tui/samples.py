@@ -78,10 +78,10 @@ def fix(folder: Path, **changes: Any) -> Status:
 
 def make_study(
     root: Path, rows: Iterable[tuple[str, int, str, int, float]] = STUDY, name: str = "lsc-2025/fig9",
-    started: float = START, fixed: bool = True,
+    started: float = START, fixed: bool = True, preset: Path = PRESET,
 ) -> dict[str, Path]:  # fmt: skip
     """A study in states of every kind; run id -> folder."""
-    plan = plan_study(PRESET, name=name, seeds=(0, 1, 2))
+    plan = plan_study(preset, name=name, seeds=(0, 1, 2))
     configs = {run.id: run.config for run in plan.runs}
     out = {}
     for number, (variant, seed, state, points, end) in enumerate(rows):

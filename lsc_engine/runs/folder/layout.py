@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lsc_engine.common import ids
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import natural
 from lsc_engine.common.ids import LONGEST, name_fault, study_fault
 from lsc_engine.common.userpaths import user_path
 
@@ -148,7 +149,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
                 files = True
             elif not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
                 (names if readable(entry.name) else others).append(entry.name)
-    return sorted(names), sorted(others), files
+    return sorted(names, key=natural), sorted(others, key=natural), files
 
 
 def _holds_runs(folder: Path, depth: int = 3) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 from lsc_engine.common import safe_io, settings
 from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.formatting import natural
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
@@ -299,7 +300,7 @@ def list_runs(dirs: Dirs = None, skipped: list[str] | None = None, *, foreign: b
         return [Run(path, identifier, root) for root, (identifier, path) in found]
     runs = [run for root, (identifier, path) in found for run in _at(path, identifier, root)]
     runs += [ForeignRun(*found) for root in roots for found in foreign_runs(root)]
-    return sorted(runs, key=lambda run: (roots.index(run.root or roots[0]), run.id.split("/")))
+    return sorted(runs, key=lambda run: (roots.index(run.root or roots[0]), [*map(natural, run.id.split("/"))]))
 
 
 def _at(path: Path, identifier: str, root: Path) -> list[Run]:

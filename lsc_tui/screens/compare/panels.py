@@ -280,14 +280,15 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
     # A setting that was tried is shown with what was taken, though all took the same.
     for key in tried:
         values.setdefault(key, [row.settings.get(key) for row in found.rows])
-    room = min(24, max([len(key) for key in values], default=8) + 2) + 1
+    names = [*values, *(f"{key.rpartition('.')[2]} tried" for key in tried), "near in use"]
+    room = min(24, max(map(len, names)) + 2) + 1
     cell = max(6, min(14, (width - room) // max(1, len(found.rows))))
     letters = [found.letters[row.key] for row in found.rows]
     out: list[Line] = [[(" " * room, ""), *((fit(letter, cell), style_of(letter)) for letter in letters)]]
     for key, cells in values.items():
         style = "" if key in found.comparison.differing else "dim"
         words = [fit(clean(value_text(value)), cell - 1) + " " for value in cells]
-        out.append([(fit(f" {clean(key)}", room), style), *((word, style) for word in words)])
+        out.append([(fit(f" {clean(key)}", room - 1) + " ", style), *((word, style) for word in words)])
     if not values:
         out.append([(" the rows differ in no setting", "dim")])
     known = [found.details[row.key] for row in found.rows]
@@ -297,7 +298,7 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
     below["sure below"] = [loss_text(one.sure_below) for one in known]
     for name, texts in below.items():
         if set(texts) != {"-"}:
-            out.append([(fit(f" {name}", room), "dim"), *((fit(text, cell - 1) + " ", "") for text in texts)])
+            out.append([(fit(f" {name}", room - 1) + " ", "dim"), *((fit(text, cell - 1) + " ", "") for text in texts)])
     best = []
     for key, own in tried.items():
         ((most, count),) = Counter(filter(None, own)).most_common(1)
