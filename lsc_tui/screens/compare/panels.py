@@ -151,9 +151,12 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
         columns[i] = (columns[i][0], size, columns[i][2])
     head: Line = [("    ", "")]
     head += [(fit(name, wanted, align) + " ", "dim") for name, wanted, align in columns]
-    out, keys = [pad(head, width)], [row.key for row in found.rows]
+    keys = [row.key for row in found.rows]
     here = keys.index(highlighted) if highlighted in keys else 0
-    first = max(0, min(here - (height - 2) // 2, len(keys) - (height - 1)))
+    hidden = len(keys) - (height - 1)
+    first = max(0, min(here - (height - 2) // 2, hidden))
+    more: Line = [(f"{hidden} more {'↑' * (first > 0)}{'↓' * (first < hidden)}", "dim")]
+    out = [ends(head, more, width) if hidden > 0 else pad(head, width)]
     for key, cells in list(zip(keys, rows, strict=True))[first : first + max(0, height - 1)]:
         line: Line = [
             ("▌" if key == highlighted else " ", "accent"),
@@ -197,7 +200,8 @@ def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column
         add(head, -1, cells, ">" if numeric else "<")
     counts = [(sum(s == "finished" for s in row.states.values()), len(row.states)) for row in found.rows]
     short = [str(every) if done == every else f"{done}/{every}" for done, every in counts]
-    add("SEEDS" if wide else "SEED", 6 if wide else 4, [f"{d} of {e}" for d, e in counts] if wide else short)
+    seeds_of = [f"{d} of {e}" for d, e in counts] if wide else short
+    add("SEEDS" if wide else "SEED", max(4, *map(len, seeds_of)), seeds_of)
     add("LAST LOSS" if wide else "LOSS", 12 if wide else 6, [last(row, LOSS) for row in found.rows])
     add(f"{'LAST ' * wide}{ACCURACIES[accuracy]}", 11 if wide else 6, [last(row, accuracy) for row in found.rows])
     if wide:
