@@ -235,7 +235,6 @@ def _fit_x(series: Sequence[Series], view: View) -> Scale:
 
 
 def _layers(series: Sequence[Series], view: View, x_scale: Scale, pixels: int) -> list[_Layer]:
-    """The raw series, dim beside a bright smoothed one."""
     out = []
     for s in series:
         if s.points:

@@ -112,7 +112,6 @@ class Batches(Generic[T]):
         return Bijection(self.images, self.seed, f"samples of epoch {epoch}")
 
     def _numbers(self, block: _Block, device: torch.device) -> Tensor:
-        """The numbers of the images of a block, int64."""
         chosen = self.order(block.epoch)(self._positions(block, device))
         return chosen if (subset := self._subset[device]) is None else subset[chosen]
 

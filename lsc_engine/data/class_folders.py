@@ -232,12 +232,10 @@ def _first(folders: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def _left_out(name: str) -> bool:
-    """Whether a folder of this name is never a class."""
     return name.startswith(".") or name.lower() in FOREIGN
 
 
 def _is_split(folder: Path) -> bool:
-    """Whether a folder holds class folders and no images itself."""
     try:
         inside = _entries(folder)
     except UsageError:

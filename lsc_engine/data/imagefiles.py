@@ -182,7 +182,6 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 
 def _middle(picture: Image.Image, size: int) -> Image.Image:
-    """The middle square of `picture`, size × size."""
     from PIL import Image
 
     width, height = picture.size
@@ -209,7 +208,6 @@ def _turn(image: Image.Image) -> Any:
 
 
 def _clause(error: Exception) -> str:
-    """What is wrong with a file, as a clause."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
         return "cannot be read: Permission denied"
     if isinstance(error, OSError) and error.errno == errno.ELOOP:

@@ -184,7 +184,6 @@ def _counted(files: ImageFiles) -> tuple[tuple[str, int], ...]:
 
 
 def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path) -> Manifest | None:
-    """The manifest of a copy that matches its files, None where it does not."""
     if found.listing != wanted.listing or found.decoder != DECODER:
         return None
     if wanted.changed <= found.changed:
@@ -242,7 +241,6 @@ class _Old(NamedTuple):
 
 
 def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
-    """A clause on how a copy differs from its files."""
     if found.decoder != DECODER:
         return "it is of an earlier version, which read some kinds of images otherwise"
     if old is None:

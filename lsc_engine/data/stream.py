@@ -244,7 +244,6 @@ def _batches(reader: Reader, batches: Iterator[Tensor], workers: int, pin: bool)
 def _streamed(
     read: Callable[[Tensor], T], requests: Iterable[Tensor], workers: int, pin: bool
 ) -> Generator[T, None, None]:
-    """`read(request)` of every request, in order."""
     if workers == 0:
         for request in requests:
             found = read(request)

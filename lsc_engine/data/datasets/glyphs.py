@@ -291,7 +291,6 @@ class Glyphs(DataSet):
         return sizes
 
     def _check(self, fonts: Fonts, found: int, classes: int | None) -> None:
-        """UsageError where the fonts draw too few characters."""
         few = f"{len(fonts.faces)} fonts of {fonts.families} families draw {found:,} characters that"
         few += f" differ, each in {TRAIN_FAMILIES} families to train on and {VAL_FAMILIES} to validate on"
         if found < 2:

@@ -315,7 +315,6 @@ def _pack(
 
 
 def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
-    """Decode all of `files` at a small size and keep which cannot be read."""
     say(f"looking at {len(files):,} images of {files.base} for any that cannot be read")
     bad: list[BadFile] = []
     looked = reported = 0
@@ -330,7 +329,6 @@ def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
 
 
 def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
-    """sha256 of the first `images` of a packed file."""
     if images == manifest.images:
         return manifest.sha256
     digest, left = hashlib.sha256(), images * manifest.image_bytes

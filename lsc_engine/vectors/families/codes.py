@@ -333,20 +333,18 @@ class Bch(Code):
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         """From the weights of the words: a code looks alike from each of them."""
-        if (key := (self.n, self.k, _COUNTED)) not in _WEIGHTS:
-            _WEIGHTS[key] = _weights(self.generator, self.m, self.cosets)
-        return [(1 - 2 * weight / self.n, often) for weight, often in _WEIGHTS[key].items() if weight]
+        weights = _weights(self.n, self.k, _COUNTED)
+        return [(1 - 2 * weight / self.n, often) for weight, often in weights.items() if weight]
 
 
-_WEIGHTS: dict[tuple[int, int, int], dict[int, Fraction]] = {}
-
-
-def _weights(generator: np.ndarray, m: int, cosets: int) -> dict[int, Fraction]:
-    """How many words of a code have each weight; beyond `_COUNTED` numbers an estimate, by RM(1,m) itself and other
-    cosets drawn at random."""
-    n, others = 2**m, np.zeros(2**m + 1, dtype=np.int64)
-    drawn, random = min(cosets - 1, _COUNTED // n), np.random.default_rng(0)
-    rows = generator[m + 1 :].astype(np.float32)
+@lru_cache(maxsize=64)
+def _weights(n: int, k: int, counted: int) -> dict[int, Fraction]:
+    """How many of the 2^k words of a BCH code have each weight; beyond `counted` numbers an estimate, by RM(1,m) itself
+    and other cosets drawn at random."""
+    code = Bch("bch", n, 2**k)
+    cosets, others = code.cosets, np.zeros(n + 1, dtype=np.int64)
+    drawn, random = min(cosets - 1, counted // n), np.random.default_rng(0)
+    rows = code.generator[code.m + 1 :].astype(np.float32)
     for some in np.array_split(np.arange(1, drawn + 1), -(-drawn * n // 2**20) or 1):
         bits = some[:, None] >> np.arange(len(rows)) & 1
         if drawn < cosets - 1:
