@@ -106,6 +106,6 @@ def _report(root: int, folder: Path, study: str, raw: dict[str, Any], read_only:
         below = folder / study / "report"
         files = sorted(path.name for path in below.iterdir())[:200] if below.is_dir() else []
         made = (below / PAGE).stat().st_mtime if PAGE in files else None
-    words = [str(raw.get(name, "")) for name in ("kind", "title", "claim", "source")]
-    own = (f"report:{root}:{study}", root, folder, study)
-    return Report(*own, *words, made_words(raw), made, begun, tuple(files), read_only)
+    kind, title, claim, source = (str(raw.get(name, "")) for name in ("kind", "title", "claim", "source"))
+    own = (f"report:{root}:{study}", root, folder, study, kind, title, claim, source)
+    return Report(*own, made_words(raw), made, begun, tuple(files), read_only)

@@ -13,6 +13,7 @@ from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import Run, write_csv
 from lsc_tui.data.run_view import RunView
+from lsc_tui.lines import clean
 
 MOVING = ("starting", "running", "stopping", "stalled")
 # What `resume` goes on with; of a stalled one it makes sure first that its process is gone.
@@ -35,13 +36,17 @@ def named(views: Sequence[RunView]) -> str:
     return f"{study} {first.label} s{first.seed}" if len(views) == 1 else f"{study}: {len(views)} runs"
 
 
-def engine(*words: str) -> str:
-    """Run `lsc-engine` with these words to its end; its standard output. LscError with its first words if it fails."""
+def engine(*words: str, seconds: float | None = None) -> str:
+    """Run `lsc-engine` with these words to its end; its standard output. LscError with its first words if it fails, or
+    takes longer."""
     argv = python_command("-m", "lsc_engine", *words)
-    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise LscError(f"lsc-engine {words[0]} did not answer within {seconds:.0f} s") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise LscError(lines[0] if lines else f"lsc-engine {words[0]} ended with {done.returncode}")
+        lines = done.stderr.strip().splitlines() or [f"lsc-engine {words[0]} ended with {done.returncode}"]
+        raise LscError(clean(lines[0]).removeprefix("error: "))
     return done.stdout
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView, Store
 from lsc_tui.lines import clean, counted
+from lsc_tui.services.actions import engine
 from lsc_tui.services.form_check import Outcome, form_sets
 
 LAUNCH_SECONDS = 180.0
@@ -47,13 +47,12 @@ def form_of_run(view: RunView, kind: str, own: Path) -> Form:
 
 
 def launch_argv(form: Form, preset: Path | None, command: str = "run") -> list[str]:
-    """The command line of a form whose TOML is in `preset`: `run`, or `submit` for Slurm."""
-    argv = python_command("-m", "lsc_engine")
+    """The words after `lsc-engine` for a form whose TOML is in `preset`: `run`, or `submit` for Slurm."""
     if form.source == "fork":
-        argv += ["fork", form.parent, *(part for text in form_sets(form) for part in ("--set", text))]
+        argv = ["fork", form.parent, *(part for text in form_sets(form) for part in ("--set", text))]
         argv += ["--at", form.at] if form.at else []
     else:
-        argv += [command, str(preset), "--name", form.study]
+        argv = [command, str(preset), "--name", form.study]
         off = set(form.names) - form.on
         argv += [part for name in form.names if off and name in form.on for part in ("--variant", name)]
     argv += ["--runs-dir", str(form.runs_dir.absolute())]
@@ -84,17 +83,9 @@ def keep_toml(form: Form) -> Path:
     return path
 
 
-def start(argv: list[str]) -> str:
-    """Run the command, which leaves its runs to a session of their own or to Slurm and returns; a sentence where it
-    failed."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=LAUNCH_SECONDS, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return f"the command did not answer within {LAUNCH_SECONDS:.0f} s"
-    except OSError as error:
-        return str(error)
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"it ended with {done.returncode}"]
-    return clean(lines[0]).removeprefix("error: ") if done.returncode else ""
+def start(words: list[str]) -> None:
+    """Run a command that leaves its runs to a session of their own or to Slurm. LscError if it fails."""
+    engine(*words, seconds=LAUNCH_SECONDS)
 
 
 def make_report(
@@ -103,7 +94,7 @@ def make_report(
     """Start what makes the report of a kind that does not train, in a session of its own, and wait for its end. Whether
     the report is there, and the log. `started` gets the process, `listed` is called once the study is to be seen."""
     began, log = time.time(), launch_file(form, "log")
-    pid = detach([*launch_argv(form, keep_toml(form)), *plugin_words], log)
+    pid = detach(python_command("-m", "lsc_engine", *launch_argv(form, keep_toml(form)), *plugin_words), log)
     started(pid)
     preset, known = form.runs_dir / STUDIES / f"{form.study}.toml", False
     while True:

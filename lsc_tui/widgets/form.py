@@ -94,18 +94,10 @@ def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
     out, needed, own = [], form.needed, [key for key in SETTINGS if form.by_variant(key)]
     for number, name in enumerate(form.names):
         box = "x" if name in form.on else "+" if name in needed else " "
-        out.append(
-            Row(
-                "variant",
-                f"variant:{name}",
-                "" if number else "variants",
-                f"[{box}] {form.letter(name)} {clean(form.label(name))}",
-                "*" if any(form.changed(key, name) for key in own) else " ",
-                "needed by another" if name in needed else "",
-                name not in form.on,
-                _fault([p for p in problems if p.variant == name]),
-            )
-        )
+        words, name_of = f"[{box}] {form.letter(name)} {clean(form.label(name))}", "" if number else "variants"
+        mark = "*" if any(form.changed(key, name) for key in own) else " "
+        note, fault = "needed by another" * (name in needed), _fault([p for p in problems if p.variant == name])
+        out.append(Row("variant", f"variant:{name}", name_of, words, mark, note, name not in form.on, fault))
     now, before = (raw.get("seeds", raw.get("seed")) for raw in (form.raw, form.before))
     mark = "*" if now != before else " "
     out.append(Row("seeds", "seeds", "seeds", form.seeds, mark, fault=_fault(problems, "seeds")))

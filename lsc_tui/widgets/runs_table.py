@@ -6,13 +6,14 @@ Only the rows in sight are formatted, so a thousand runs cost what twenty cost.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.cells import cell_len
 
-from lsc_engine.common.formatting import clock, grouped, natural, percent
+from lsc_engine.common.formatting import clock, grouped, natural, number, percent
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.filters import value_of
@@ -122,8 +123,8 @@ def _sorted(views: list[RunView], order: Order) -> list[RunView]:
             return (glyph, view.place) if sort == "state" else where
         known = {"eta": finite(status.eta), "best_acc": finite(view.best(order.accuracy))}
         found = known[sort] if sort in known else value_of(view, sort, order.accuracy)
-        number = number_of(found)
-        return (view.loss_group if sort in ("loss", "best") else "", number is None, number or 0.0, str(found))
+        size = number_of(found)
+        return (view.loss_group if sort in ("loss", "best") else "", size is None, size or 0.0, str(found))
 
     views = sorted(views, key=value, reverse=order.inverted)
     plain = sort in ("started", "run", "state", "where", "eta", "best_acc")
@@ -147,10 +148,8 @@ def build_rows(
     views, sort = list(views), order.sort
     if order.flat:
         return _runs(_sorted(views, order), order, named=True)
-    counts: dict[str, tuple[int, int]] = {}
-    for view in views if every is None else every:
-        finished, total = counts.get(heading_key(view, order), (0, 0))
-        counts[heading_key(view, order)] = (finished + (view.state == "finished"), total + 1)
+    states = [(heading_key(view, order), view.state) for view in (views if every is None else every)]
+    total, done = Counter(key for key, _ in states), Counter(key for key, state in states if state == "finished")
     groups: dict[str, list[RunView]] = {}
     for view in views:
         groups.setdefault(heading_key(view, order), []).append(view)
@@ -160,11 +159,8 @@ def build_rows(
 
     def rank(key: str) -> tuple[Any, ...]:
         if order.group:
-            text = group_value(groups[key][0], order.group)
-            try:
-                return (0, float(text.replace(" ", "")), text)
-            except ValueError:
-                return (1, 0.0, text)
+            found = number(text := group_value(groups[key][0], order.group))
+            return (found is None, found or 0.0, text)
         return natural(key.partition(":")[2]) if sort == "run" else (-newest[key], natural(key))
 
     keys = sorted((*groups, *by_key), key=rank, reverse=order.inverted and sort in ("started", "run"))
@@ -177,7 +173,7 @@ def build_rows(
         group = group if sort in ("started", "run") else _sorted(group, order)
         closed, other = key in order.closed, "" if order.group else names(group[0].root)
         title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""
-        rows.append(Row(key, "study", tuple(group), closed, other, counts.get(key, (0, 0)), title=title))
+        rows.append(Row(key, "study", tuple(group), closed, other, (done[key], total[key]), title=title))
         rows += [] if closed else _runs(group, order, named=bool(order.group))
     return rows
 
@@ -237,11 +233,11 @@ def header(columns: Layout, width: int, order: Order) -> Line:
     """The names of the columns, with units, the one that the list is sorted by with an arrow."""
     wide, arrow = width >= WIDE, order.arrow
     line: Line = [(f"  STATE{arrow}     ", "accent") if order.sort == "state" else ("  STATE      ", "dim")]
-    for number, (name, size) in enumerate(columns):
+    for at, (name, size) in enumerate(columns):
         head = COLUMNS[name][0][wide] if name in COLUMNS else name.rpartition(".")[2].upper()
         head = ACCURACIES[order.accuracy] if name == "acc" else head
         right = name in COLUMNS and COLUMNS[name][1][0] > 0
-        before = "" if number == 0 else " "
+        before = " " if at else ""
         if name == order.sort and len(head) < size:
             head = f"{arrow}{head}" if right else f"{head}{arrow}"
         elif name == order.sort and before:
@@ -260,8 +256,8 @@ def where_text(view: RunView) -> str:
     if view.status.active and isinstance(job, str | int):
         return f"j{clean(job)}"
     host = clean(view.status.host).split(".")[0]
-    number = gpu_number(view.status.device)
-    return f"{host}:{number}" if view.status.active and number is not None else host
+    gpu = gpu_number(view.status.device)
+    return f"{host}:{gpu}" if view.status.active and gpu is not None else host
 
 
 def run_line(
@@ -289,14 +285,14 @@ def run_line(
     if state == "unreadable":
         where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
         return pad([*line, (fit(clean(where), width - 13), "error")], width)
-    for number, (name, size) in enumerate(columns):
+    for at, (name, size) in enumerate(columns):
         text, look = _cell(row, name, size, state, accuracy, wide=width >= WIDE)
-        line += [(" ", "")] if number and name == "run" else []
+        line += [(" ", "")] if at and name == "run" else []
         if name == "run":
             line += _name_cell(row, size, described=any(other in ("reason", "note", "tag") for other, _ in columns))
         else:
             right = name in COLUMNS and COLUMNS[name][1][0] > 0
-            line.append((f"{' ' if number else ''}{fit(clean(text), size, '>' if right else '<')}", look))
+            line.append((f"{' ' if at else ''}{fit(clean(text), size, '>' if right else '<')}", look))
     return pad(line, width)
 
 

@@ -200,10 +200,7 @@ def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     f = form(place=tmp_path, path=tmp_path / "tiny.toml")
     f.on = {"least"}
     argv = launch_argv(f, f.path)
-    assert argv[1:] == [
-        "-P",
-        "-m",
-        "lsc_engine",
+    assert argv == [
         "run",
         str(f.path),
         "--name",
@@ -229,7 +226,7 @@ def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     out = Outcome(runs=("a", "b", "c"))
     assert launch_words(f, out, WithGpus()) == "launch 3 runs, 1 now on GPU 1, 2 queued?"  # type: ignore[arg-type]
     assert launch_words(f, out, Without()) == "launch 3 runs on the CPU, one after the other?"  # type: ignore[arg-type]
-    assert launch_argv(f, tmp_path / "p.toml", "submit")[4] == "submit"
+    assert launch_argv(f, tmp_path / "p.toml", "submit")[0] == "submit"
 
 
 def test_sizes_come_from_check_and_a_newer_question_ends_the_older(tmp_path: Path) -> None:
@@ -405,7 +402,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         assert screen.outcome.faults[0].message.endswith("has no checkpoint of step 77. It has: none")
         await put(app, pilot, screen, "at", "")
         argv = launch_argv(screen.form, None)
-        assert argv[3:8] == ["lsc_engine", "fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
+        assert argv[:4] == ["fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
 
 
 @pytest.mark.usefixtures("quiet")
@@ -617,14 +614,14 @@ async def test_where_slurm_is_a_launch_can_go_there(place: Path, monkeypatch: py
     from lsc_tui.services import launch as new_launch
 
     commands: list[list[str]] = []
-    monkeypatch.setattr(new_launch, "start", lambda argv: commands.append(argv) or "")
+    monkeypatch.setattr(new_launch, "start", commands.append)
     monkeypatch.setattr("lsc_engine.runs.folder.slurm.installed", lambda: True)
     async with new_run(place, keys=("enter",)) as (app, pilot, _):
         await pilot.press("L")
         await pause_until(pilot, lambda: "s Slurm" in text_of(app))
         await pilot.press("s")
         await pause_until(pilot, lambda: commands)
-    assert commands[0][4:6] == ["submit", str(place / ".launch" / "tiny.toml")]
+    assert commands[0][:2] == ["submit", str(place / ".launch" / "tiny.toml")]
     assert "--detach" not in commands[0]
 
 
@@ -636,10 +633,9 @@ async def test_a_launch_that_answers_late_takes_no_open_prompt_away(
 
     begun, go_on = threading.Event(), threading.Event()
 
-    def late(argv: list[str]) -> str:
+    def late(argv: list[str]) -> None:
         begun.set()
         go_on.wait(60)
-        return ""
 
     monkeypatch.setattr(new_launch, "start", late)
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):

@@ -139,17 +139,11 @@ class Reader:
         if "" in letters or len(set(letters)) < len(letters):
             letters = [LETTERS[i % len(LETTERS)] for i in range(len(letters))]
         preset = {m: tuple(v) for m, v in levels_of(runs).items()}
-        return Compared(
-            request,
-            found,
-            dict(zip((row.key for row in found.rows), letters, strict=True)),
-            metrics,
-            curves,
-            verdicts(found, UNIT_OF[request.axis]),
-            request.levels is not None and dict(request.levels) != preset,
-            views,
-            {row.key: details_of(row) for row in found.rows},
-        )
+        set_here = request.levels is not None and dict(request.levels) != preset
+        by_row = dict(zip((row.key for row in found.rows), letters, strict=True))
+        details = {row.key: details_of(row) for row in found.rows}
+        judged = verdicts(found, UNIT_OF[request.axis])
+        return Compared(request, found, by_row, metrics, curves, judged, set_here, views, details)
 
 
 def level_name(metric: str, level: float) -> str:

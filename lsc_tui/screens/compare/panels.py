@@ -328,7 +328,7 @@ def csv_text(found: Compared) -> str:
     for level in found.base.levels:
         at = f"{level.metric} {level.level:g}"
         head += [f"{at} {word}" for word in (unit, "lowest", "highest", "reached", "faster", "from", "to", "note")]
-    lines: list[list[object]] = [head]
+    lines: list[list[object]] = [[*head]]
     for row in found.rows:
         cells: list[Any] = [row.key, clean(row.label), int(row is found.base)]
         cells += [value_text(row.settings.get(key)) for key in keys]

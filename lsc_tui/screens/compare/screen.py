@@ -139,15 +139,11 @@ class CompareScreen(ChartScreen):
         views, store, levels = self.views(), self.app.store, self.levels
         if not views:
             return None
-        pinned = store.runs.get(store.pinned)
-        return Request(
-            tuple(views),
-            f"{pinned.study}/{pinned.variant}" if pinned is not None else "",
-            None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
-            self.look.axis,
-            tuple(store.marked.get(view.key, "") for view in views) if self.by_marks else (),
-            self.metric if self.metric.startswith(PREFIX) else "",
-        )
+        pinned, machine = store.runs.get(store.pinned), self.metric if self.metric.startswith(PREFIX) else ""
+        chosen = None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items())
+        letters = tuple(store.marked.get(view.key, "") for view in views) if self.by_marks else ()
+        base = f"{pinned.study}/{pinned.variant}" if pinned is not None else ""
+        return Request(tuple(views), base, chosen, self.look.axis, letters, machine)
 
     def _read(self) -> None:
         """Have the poller's thread compare what it has read, unless it is at it or nothing changed; say which of the

@@ -586,20 +586,14 @@ class NewScreen(LscScreen):
         store, plugins = self.app.store, self.app.plugin_words
         self.say(f"starting {form.study} …")
 
-        def work() -> str:
-            try:
-                preset = None if form.source == "fork" else launch.keep_toml(form)
-            except OSError as error:
-                return error.strerror or str(error)
-            argv = launch.launch_argv(form, preset, command)
+        def work() -> None:
+            argv = launch.launch_argv(form, None if form.source == "fork" else launch.keep_toml(form), command)
             if command == "submit":
-                return launch.start([*argv, *(["--device", "cpu"] if form.device == "cpu" else []), *plugins])
-            return launch.start([*argv, *launch.device_argv(form, store), *plugins, "--detach"])
+                launch.start([*argv, *(["--device", "cpu"] if form.device == "cpu" else []), *plugins])
+            else:
+                launch.start([*argv, *launch.device_argv(form, store), *plugins, "--detach"])
 
-        def done(fault: str) -> None:
-            if fault:
-                self.say(f"launch: {fault}", "error")
-                return
+        def done(_: None) -> None:
             go, where = "run goes" if runs == 1 else "runs go", " in Slurm" if command == "submit" else ""
             self._show_launched(form, f"{runs} {go} on{where} when this terminal is closed")
 

@@ -516,7 +516,7 @@ def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> Sheet:
     picture = draw(curves, width, height - 2, View(window, True, log, mode, cursor=cursor, unit="classes"))
     body: list[Line] = [[(run.text, style_name(run.style)) for run in line] for line in picture.rows]
     legend = [(f"{curve.letter} {clean(curve.name)}  ", f"series-{curve.colour % 8}") for curve in curves]
-    most = [f"{curve.name} {grouped(float(curve.y[-1]))}" for curve in curves if curve.name != "simplex"]
+    most = [f"{curve.name} {grouped(float(np.asarray(curve.y)[-1]))}" for curve in curves if curve.name != "simplex"]
     layer = f"CE layer at n={OTHER_N}: {size_text(4 * OTHER_N * 10**9)} of weights"
     words = [(f" at 1 G: {clean('   '.join(most))}", "dim")]
     body += [[(" ", ""), *legend], ends(words, [(f"{layer} ", "dim")], width)]
