@@ -24,8 +24,12 @@ from lsc_engine.common.errors import UsageError
 
 T = TypeVar("T")
 Factory = Callable[..., Any]
-# Looking reads a file of every installed package, and each check of a preset looks several times.
-entry_points = cache(metadata.entry_points)
+
+
+@cache
+def entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """Those of installed packages. Looking reads a file of each, and each check of a preset looks several times."""
+    return tuple(metadata.entry_points(group=group))
 
 
 class Registry(Generic[T]):

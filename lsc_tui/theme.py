@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 from textual.theme import BUILTIN_THEMES, Theme
@@ -56,13 +57,8 @@ def _own(name: str, colours: dict[str, str]) -> Theme:
     states = _states(*(colours[key] for key in ("state-run", "accent", "state-warn", "error", "dim")))
     main = ["primary", "secondary", "accent", "warning", "error", "success", "foreground", "background", "panel"]
     variables = {key: colour for key, colour in colours.items() if key not in main} | states
-    return Theme(
-        name=name,
-        surface=colours["background"],
-        dark=name != "lsc-light",
-        variables=variables,
-        **{key: colours[key] for key in main},
-    )
+    own: dict[str, Any] = {key: colours[key] for key in main}
+    return Theme(name=name, surface=colours["background"], dark=name != "lsc-light", variables=variables, **own)
 
 
 def _terminal(name: str, dim: str, text: str, cursor_text: str, series: str, states: str) -> Theme:

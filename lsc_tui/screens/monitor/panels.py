@@ -177,8 +177,8 @@ def _heat(gpu: Gpu, unit: str = "/{:.0f}W", gap: str = "  ") -> str:
 def _sampled(sample: Sample, now: float, width: int) -> list[Line]:
     """What a run's process last sampled of its machine, for a run of another host."""
     hw = sample.hardware
-    values = (hw.cpu, "cpu {:.0f}%", 1), (sample.load, "load {:.2f}/cpu", 1), (hw.memory, "ram {:.0f}G", 1e9)
-    values += ((hw.disk_free, "disk {:.0f}G free", 1e9),)
+    values = [(hw.cpu, "cpu {:.0f}%", 1.0), (sample.load, "load {:.2f}/cpu", 1.0), (hw.memory, "ram {:.0f}G", 1e9)]
+    values.append((hw.disk_free, "disk {:.0f}G free", 1e9))
     parts = [_text(value, form, unit) for value, form, unit in values if value is not None]
     groups = [(hw.cpu, [*parts, f"{duration(now - sample.time, 0)} ago"])]
     for gpu in hw.gpus:
