@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from textual import events
@@ -107,8 +107,14 @@ class HelpScreen(ScrolledText):
         return [[*pad(one, half), *two] for one, two in zip(entries[:count], right, strict=False)]
 
 
-# Key, word, explanation, and what Enter does.
-Choice = tuple[str, str, str, Callable[[], object]]
+class Choice(NamedTuple):
+    """A line of a list to choose from, and what Enter does on it."""
+
+    key: str
+    word: str
+    text: str
+    act: Callable[[], object]
+    id: str = ""
 
 
 class ChoiceScreen(Overlay):
@@ -136,18 +142,20 @@ class ChoiceScreen(Overlay):
     def found(self) -> list[Choice]:
         """What holds all of the words."""
         parts = self.field.value.lower().split()
-        found = [c for c in self.choices if all(part in f"{c[1]} {c[2]}".lower() or part == c[0] for part in parts)]
-        return sorted(found, key=lambda c: bool(parts) and not c[1].lower().startswith(parts[0]))
+        texts = [(f"{c.id} {c.word} {c.text}".lower(), c) for c in self.choices]
+        found = [c for text, c in texts if all(part in text or part == c.key.lower() for part in parts)]
+        first = parts[0] if parts else ""
+        return sorted(found, key=lambda c: not (c.word.lower().startswith(first) or c.id.startswith(first)))
 
     def _draw(self, width: int, height: int) -> list[Line]:
         found = self.found()
         self.cursor = max(0, min(self.cursor, len(found) - 1))
         top = max(0, self.cursor - height + 3)
         in_sight = found[top : top + height - 1]
-        keys = 6 if any(key for key, *_ in in_sight) else 0
-        words = min(max([11, *(cell_len(word) + 1 for _, word, _, _ in in_sight)]), width // 2)
+        keys = 6 if any(choice.key for choice in in_sight) else 0
+        words = min(max([11, *(cell_len(choice.word) + 1 for choice in in_sight)]), width // 2)
         lines: list[Line] = [rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")]
-        for i, (key, word, text, _) in enumerate(in_sight, top):
+        for i, (key, word, text, *_) in enumerate(in_sight, top):
             line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (fit(key, keys), "key")]
             line += [(fit(word, words), ""), (fit(text, max(0, width - 2 - keys - words)), "dim")]
             lines.append(over(line, "cursor") if i == self.cursor else line)
@@ -158,7 +166,7 @@ class ChoiceScreen(Overlay):
         by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key, 0)
         if event.key in ("escape", "enter"):
             self.close_overlay()
-            if found and event.key == "enter" and isawaitable(done := found[min(self.cursor, len(found) - 1)][3]()):
+            if found and event.key == "enter" and isawaitable(done := found[min(self.cursor, len(found) - 1)].act()):
                 await done
             return
         if not by:
@@ -185,7 +193,8 @@ def palette(below: LscScreen) -> ChoiceScreen:
         if name not in _HIDDEN and below.acts(name) is not False:
             reason, keys = below.why_not(name), below.app.keys[name]
             text = f"{binding.tooltip}{f' ({reason})' if reason else ''}"
-            choices.append((shown(keys[0]) if keys else "", binding.description, text, partial(below.perform, name)))
+            key, act = shown(keys[0]) if keys else "", partial(below.perform, name)
+            choices.append(Choice(key, binding.description, text, act, name))
     return ChoiceScreen("commands", "does it", choices)
 
 

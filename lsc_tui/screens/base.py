@@ -483,10 +483,10 @@ class LscScreen(Screen[None], inherit_bindings=False):
             self.app.go("compare_tab")
 
         def listed(found: list[tuple[Path, SavedView]]) -> None:
-            choices: list[Choice] = [
-                ("", clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}", partial(open_view, root, view))
-                for root, view in found
-            ]
+            choices = []
+            for root, view in found:
+                words = f"{len(view.runs)} runs, {clean(view.metric)}"
+                choices.append(Choice("", clean(view.name), words, partial(open_view, root, view)))
             self.choose("saved views", "opens it in Compare", choices, "no view is saved yet; w in Compare saves one")
 
         self.in_thread(lambda: [(path, view) for path in folders for view in list_views(path)], listed)

@@ -386,7 +386,7 @@ class RunScreen(ChartScreen):
                     stamp = place.relative_to(folder).parts[1]
                     when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
                     act = partial(bring_back, root, folder, name, place)
-                    found.append((stamp, ("", clean(name), f"deleted {when}", act)))
+                    found.append((stamp, Choice("", clean(name), f"deleted {when}", act)))
             return sorted(found, key=lambda one: one[0], reverse=True)
 
         def listed(found: list[tuple[str, Choice]]) -> None:
