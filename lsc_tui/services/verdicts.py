@@ -69,7 +69,12 @@ class VerdictService:
             with (
                 contextlib.suppress(OSError),
                 subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    encoding="utf-8",
+                    errors="replace",
                 ) as process,
             ):
                 self._process = process
