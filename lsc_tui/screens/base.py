@@ -50,7 +50,7 @@ MESSAGE_LINES = 3
 _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane")
 
 # Key -> (word, what it does).
-Answers = dict[str, tuple[str, Callable[[], None]]]
+Answers = dict[str, tuple[str, Callable[[], object]]]
 
 
 class LscScreen(Screen[None], inherit_bindings=False):

@@ -520,7 +520,7 @@ class CompareScreen(ChartScreen):
             self.save_as(f"{name}.{ending}", write)
 
         def ask_width(ending: str) -> None:
-            widths = {key: (f"{inches:g} in", partial(export, ending, inches)) for key, inches in _WIDTHS.items()}
+            widths: Answers = {key: (f"{w:g} in", partial(export, ending, w)) for key, w in _WIDTHS.items()}
             self.ask(f"width of {name}.{ending}:", widths)
 
         def report(folder: Path) -> None:

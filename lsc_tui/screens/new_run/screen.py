@@ -23,6 +23,7 @@ from lsc_engine.studies.prepare import free_name
 from lsc_engine.studies.preset_list import data_found
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
+from lsc_tui.modals import Choice
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
 from lsc_tui.screens.new_run.preset_list import PresetList, list_panel, own_words, presets_csv
@@ -416,7 +417,7 @@ class NewScreen(LscScreen):
             # The present value first: Enter keeps it.
             found.sort(key=lambda choice: choice[0] != now)
             acts = [partial(self._type, form, row) if v == "…" else partial(self._put, row, v) for v, _ in found]
-            listed = [("", clean(v) or "none", words, act) for (v, words), act in zip(found, acts, strict=True)]
+            listed = [Choice("", clean(v) or "none", words, act) for (v, words), act in zip(found, acts, strict=True)]
             self.choose(f"values of {row.name}", "sets it", listed, "")
         else:
             self._type(form, row)
