@@ -71,9 +71,9 @@ class Scan:
             if z.device not in self._tables:
                 index = self.order.index(torch.arange(self.classes, device=z.device))
                 self._tables[z.device] = self.system.vectors(index).T.contiguous()
-            rows = max(1, at_once(SCORES_AT_ONCE, z.device) // self.classes)
+            images = max(1, at_once(SCORES_AT_ONCE, z.device) // self.classes)
             with torch.autocast(z.device.type, enabled=False):
-                return torch.cat([(some @ self._tables[z.device]).argmax(1) for some in z.float().split(rows)])
+                return torch.cat([(some @ self._tables[z.device]).argmax(1) for some in z.float().split(images)])
         best = torch.full((z.shape[0],), -torch.inf, device=z.device)
         labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
         if not len(z):

@@ -83,7 +83,8 @@ class AdamW(torch.optim.AdamW):
             parameters, _, first, second, steps = collected
             rest: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
             rest |= dict(zip(("beta1", "beta2"), group["betas"], strict=True), amsgrad=False, maximize=False)
-            tensors = parameters, grads, first, second, [], steps
+            unused: list[Tensor] = []
+            tensors = parameters, grads, first, second, unused, steps
             if self._graph is not adamw:
                 self._rate.fill_(group["lr"])
                 try:
@@ -249,7 +250,7 @@ def make_embedding(model: nn.Module, device: torch.device, dtype: torch.dtype | 
 
     def embedding(images: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            return model(images).float()  # type: ignore[no-any-return]
+            return model(images).float()
 
     return torch.compile(embedding, dynamic=False, backend=BACKEND)
 
