@@ -49,11 +49,12 @@ class Training:
         self.model, self.head, self.dtype = model, head, dtype
         network = nn.ModuleDict({"model": model, "head": head})
         self.micro = step.MicroBatches(network, BATCH, CUDA)
-        self.optimizer = step.make_optimizer("adamw", list(network.parameters()), lr=1e-3, weight_decay=0, momentum=0)
+        self.optimizer = step.AdamW(list(network.parameters()), lr=1e-3, weight_decay=0)
         self.compiled, self.count = list[int](), 0
         self.loss = self.make(**how)
 
     def make(self, **how: bool) -> step.BatchLoss:
+        self.optimizer.use_graphs(CUDA, pytest.fail if how.get("graphs") else None)
         return step.make_loss(
             self.model, self.head, dtype=self.dtype, device=CUDA, on_compile=self.noted, **{"compiled": True, **how}
         )
