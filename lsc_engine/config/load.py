@@ -99,7 +99,8 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
     with suppress(OSError):
         if path.is_file():
             known = path.resolve()
-            return path, next((one.name for one in shipped_paths() if one.path.resolve() == known), path.stem)
+            shipped = (one for one in shipped_paths() if one.path.name == known.name and one.path.resolve() == known)
+            return path, next((one.name for one in shipped), path.stem)
     listed = [*shipped_paths(), *own_paths()]
     hits = [preset for preset in listed if text in (preset.name, f"{preset.folder}/{preset.stem}")]
     hits = hits or [preset for preset in listed if text == preset.stem]
