@@ -25,10 +25,11 @@ demo: $(VENV)/.installed
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# What answers within a minute: numbers, presets, run folders, charts, without fuzzing and without training.
+# What answers within a minute: numbers, presets, run folders, charts, without fuzzing, training and other programs.
 fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests/charts tests/config tests/heads tests/runs tests/vectors \
-		--ignore tests/config/test_malformed.py --ignore tests/runs/test_fuzz.py
+		--ignore tests/config/test_malformed.py --ignore tests/runs/test_fuzz.py --ignore tests/runs/test_alerts.py \
+		--ignore tests/runs/test_mirrors.py --ignore tests/vectors/test_assign.py
 
 # All but what is marked slow.
 test: $(VENV)/.installed-dev
