@@ -144,6 +144,7 @@ def test_little_shared_memory_trains_the_same(tmp_path: Path) -> None:
     """Images of 224 px in batches of 10 take 1.5 MB a batch, and each worker prepares two."""
     preset = LONGER.replace("image_size = 72", "image_size = 224").replace('"6 epochs"', '"4 steps"')
     preset = preset.replace('every = "1000 steps"', 'every = "1000 steps"\nimages = 20', 1)
+    preset = preset.replace('warmup = "6 steps"', 'warmup = "1 steps"')
     wide = many(place(tmp_path / "wide", preset))
     assert train(wide).wait() == 0
     for size, sentence in (("3m", ""), ("200k", "/dev/shm (shared memory) has 0.195 MB free: images are read without")):
