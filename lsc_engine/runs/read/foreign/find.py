@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
@@ -21,8 +20,8 @@ from lsc_engine.runs.read.foreign.wandb import Wandb
 FORMATS: tuple[type[Log], ...] = (TensorBoard, Wandb, MlflowFiles, Trackio, MlflowDatabase, Csv, Jsonl)
 GROWING_SECONDS = 600.0
 _MOST_AGAIN = 50
-# Bytes whose rows are held one by one before they become arrays.
-_PORTION = 4 << 20
+# Bytes whose rows are held as lists before they become arrays.
+_PORTION = 8 << 20
 _DEPTH = 8
 _MOST_FOLDERS = 20_000
 _PASSED = frozenset({"node_modules", "site-packages", "__pycache__", "checkpoints", "report"})
@@ -31,10 +30,9 @@ _PASSED = frozenset({"node_modules", "site-packages", "__pycache__", "checkpoint
 class ForeignTail(MetricsTail):
     """Follows a log as `MetricsTail` follows metrics.jsonl."""
 
-    def __init__(self, log: Log, percent: frozenset[str] = frozenset()) -> None:
+    def __init__(self, log: Log) -> None:
         self.log = log
         self._names = Names(log.default_split)
-        self._names.percent |= percent
         super().__init__(log.folder)
 
     def poll(self, budget: int = MAX_METRICS) -> int:
@@ -42,24 +40,18 @@ class ForeignTail(MetricsTail):
         count = 0
         while budget > 0:
             before = self.waiting
-            count += self._take(type(self.log).read, min(budget, _PORTION))
+            count += self._portion(min(budget, _PORTION))
             budget -= _PORTION
             if not self.behind or self.waiting == before:
                 break
         return count
 
-    def sample(self, places: int) -> MetricsTable:
-        """Rows at about `places` places all over the log; an empty table where it cannot be read."""
-        tail = ForeignTail(self.log.again(), frozenset(self._names.percent))
-        tail._take(type(self.log).sample, places)
-        return tail.table
-
-    def _take(self, read: Callable[[Log, int, NewRows], int], much: int) -> int:
+    def _portion(self, budget: int) -> int:
         for _ in range(_MOST_AGAIN):
-            rows = NewRows()
+            rows = NewRows(self._names)
             try:
-                self.waiting = read(self.log, much, rows)
-                found = rows.named(self._names, self.table.lines)
+                self.waiting = self.log.read(budget, rows)
+                self.problem = self.log.problem
             except Replaced:
                 # A new file, or an accuracy that turned out to be in per cent.
                 percent = self._names.percent
@@ -71,23 +63,46 @@ class ForeignTail(MetricsTail):
             except UnreadableError as error:
                 self.problem = str(error)
                 return 0
-            self.problem, self.behind = self.log.problem, self.waiting > 0
-            self.table.add_rows(found)
-            self.table.lines += len(found)
-            return len(found)
+            self.behind = self.waiting > 0
+            if rows.steps:
+                self.table.add_rows(rows.as_group(self.table.lines))
+                self.table.lines += len(rows.steps)
+            return len(rows.steps)
         return 0
+
+    def sample(self, places: int) -> MetricsTable:
+        """Rows at about `places` places all over the log; an empty table where it cannot be read."""
+        names = Names(self.log.default_split)
+        names.percent |= self._names.percent
+        table = MetricsTable()
+        for _ in range(_MOST_AGAIN):
+            rows = NewRows(names)
+            try:
+                self.log.again().sample(places, rows)
+            except Replaced:
+                continue
+            except UnreadableError:
+                break
+            table.add_rows(rows.as_group(0))
+            break
+        return table
+
+
+def logs_in(folder: Path, names: list[str]) -> list[Log]:
+    """The logs in `folder` itself, whose files are `names`: all of the first format that has any."""
+    if PRESET in names or STATUS in names:
+        return []
+    return next((found for kind in FORMATS if (found := kind.find(folder, names))), [])
 
 
 def runs_in(folder: Path, identifier: str, root: Path, names: list[str] | None = None) -> list[tuple[Log, str, Path]]:
-    """The logs in one folder, called `identifier`, whose files are `names`: all of the first format that has any. Each
-    with its id and `root`; of several each by its file or name."""
+    """Logs in one folder, called `identifier`, each with its id and `root`; of several each by its file or name."""
     if names is None:
-        names = []
-        with suppress(OSError):
+        try:
             names = [entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
-    if PRESET in names or STATUS in names:
-        return []
-    found: list[Log] = next((logs for kind in FORMATS if (logs := kind.find(folder, names))), [])
+        except OSError:
+            return []
+    found: list[Log] = logs_in(folder, names)
     return [(log, log.identifier(identifier, len(found) > 1), root) for log in found]
 
 

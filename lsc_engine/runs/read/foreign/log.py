@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from lsc_engine.common.safe_io import opened
 from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, Rows
 
@@ -27,6 +29,11 @@ _NAMES = [
     re.compile(rf"(?:epoch_)?(?:(?P<split>{_SPLIT})[/_. -])?{_KIND}\Z"),
     re.compile(rf"{_KIND}[/_. -](?P<split>{_SPLIT})\Z"),
 ]
+
+
+# Rows that hold a metric, and its values.
+Column = tuple[Sequence[int], Sequence[float]]
+Columns = dict[str, tuple[list[int], list[float]]]
 
 
 class Damaged(Exception):
@@ -48,21 +55,32 @@ class Names:
         self._known: dict[str, tuple[str, bool]] = {}
 
     def of(self, raw: str) -> tuple[str, bool]:
-        """Our name, "" for none, and whether it is an accuracy."""
+        """Our name, and whether it is an accuracy."""
         if raw not in self._known and len(self._known) < MAX_NAMES:
-            name, accuracy = raw.strip(), False
-            if (found := next(filter(None, (one.match(name.lower()) for one in _NAMES)), None)) is not None:
-                split = "val" if (found["split"] or self.split) in _VAL else "train"
-                ours = f"{split}/{'loss' if found['kind'] == 'loss' else 'accuracy'}"
-                if "1" in found["kind"]:
-                    # acc1, top-1: given in per cent by all who use the word.
-                    self.percent.add(ours)
-                if not any(ours == taken for taken, _ in self._known.values()):
-                    name, accuracy = ours, found["kind"] != "loss"
-            elif not 0 < len(name) <= MAX_KEY or not name.isprintable() or name in ("step", "attempt", "nonfinite"):
-                name = ""
+            name, accuracy = self._ours(raw.strip())
+            if any(name == taken for taken, _ in self._known.values()):
+                name, accuracy = raw.strip(), False
             self._known[raw] = (name, accuracy)
         return self._known.get(raw, ("", False))
+
+    def _ours(self, raw: str) -> tuple[str, bool]:
+        found = next(filter(None, (pattern.match(raw.lower()) for pattern in _NAMES)), None)
+        if found is None:
+            name = raw if 0 < len(raw) <= MAX_KEY and raw.isprintable() else ""
+            return ("" if name in ("step", "attempt", "nonfinite") else name), False
+        split = found["split"] or self.split
+        name = f"{'val' if split in _VAL else 'train'}/{'loss' if found['kind'] == 'loss' else 'accuracy'}"
+        if "1" in found["kind"]:
+            # acc1, top-1: given in per cent by all who use the word.
+            self.percent.add(name)
+        return name, found["kind"] != "loss"
+
+
+def extend(columns: Columns, name: str, rows: Sequence[int], values: Sequence[float]) -> None:
+    """Add rows and values to those of a column."""
+    known = columns.setdefault(name, ([], []))
+    known[0].extend(rows)
+    known[1].extend(values)
 
 
 def stop_at(place: int, why: str) -> int:
@@ -73,41 +91,74 @@ def stop_at(place: int, why: str) -> int:
 
 
 class NewRows:
-    """The rows of one look, with names of the other tool."""
+    """The rows of one look, gathered column by column."""
 
-    def __init__(self) -> None:
-        self.attempt = 1
+    def __init__(self, names: Names) -> None:
+        self.names = names
         self.steps: list[int] = []
-        self._attempts: list[int] = []
-        self._table: list[dict[str, float]] = []
+        self.attempts: list[int] = []
+        self.columns: Columns = {}
+        self.attempt = 1
 
-    def add(self, step: int, values: Mapping[str, float], time: float | None = None) -> None:
-        """One row; `time` in seconds; `values` may hold `epoch`. One without a step from 0 to 2⁵³ is left out."""
-        if 0 <= step < MAX_STEP:
-            self.steps.append(step)
-            self._attempts.append(self.attempt)
-            self._table.append({**values} if time is None else {**values, "time": time})
+    def add(self, step: int, values: dict[str, float], time: float | None = None, epoch: float | None = None) -> None:
+        """One row; `time` in seconds. Rows without a step from 0 to 2⁵³ or without values are left out."""
+        if not 0 <= step < MAX_STEP:
+            return
+        row = len(self.steps)
+        for raw, value in values.items():
+            name, accuracy = self.names.of(raw)
+            if name:
+                if accuracy and value > 1 and name not in self.names.percent:
+                    self.names.percent.add(name)
+                    raise Replaced
+                self._put(name, row, value / 100 if name in self.names.percent else value)
+        for name, place in (("time", time), ("epoch", epoch)):
+            if place is not None:
+                self._put(name, row, place)
+        self.steps.append(int(step))
+        self.attempts.append(self.attempt)
 
-    def named(self, names: Names, first_line: int) -> Rows:
-        """The rows with our names. Replaced if an accuracy turns out to be in per cent."""
-        lines = range(first_line, first_line + len(self.steps))
-        found = Rows.of(lines, self.steps, self._attempts, self._table)
-        columns = {}
-        for raw, (rows, values) in found.columns.items():
-            name, accuracy = names.of(raw)
-            if accuracy and name not in names.percent and (values > 1).any():
-                names.percent.add(name)
-                raise Replaced
-            if name and name not in columns:
-                columns[name] = rows, values / 100 if name in names.percent else values
-        return Rows(found.line, found.step, found.attempt, columns)
+    def add_columns(self, steps: Sequence[int], columns: Mapping[str, Column], **axes: Column) -> None:
+        """Many rows at once, all with a step from 0 to 2⁵³: per metric and axis (time, epoch) rows and values."""
+        first = len(self.steps)
+        for raw, (rows, values) in columns.items():
+            name, accuracy = self.names.of(raw)
+            if name and rows:
+                if accuracy and name not in self.names.percent and max(values) > 1:
+                    self.names.percent.add(name)
+                    raise Replaced
+                share = 100 if name in self.names.percent else 1
+                extend(self.columns, name, [first + row for row in rows], [value / share for value in values])
+        for name, (rows, values) in axes.items():
+            if rows:
+                extend(self.columns, name, [first + row for row in rows], values)
+        self.steps.extend(steps)
+        self.attempts.extend([self.attempt] * len(steps))
+
+    def _put(self, name: str, row: int, value: float) -> None:
+        rows, numbers = self.columns.setdefault(name, ([], []))
+        if rows and rows[-1] == row:
+            numbers[-1] = value
+            return
+        rows.append(row)
+        numbers.append(value)
+
+    def as_group(self, first_line: int) -> Rows:
+        lines = np.arange(first_line, first_line + len(self.steps), dtype=np.int64)
+        heads = lines, np.array(self.steps, np.int64), np.array(self.attempts, np.int64)
+        columns = {
+            name: (np.array(rows, np.int64), np.array(values, np.float64))
+            for name, (rows, values) in self.columns.items()
+        }
+        return Rows(*heads, columns)
 
 
 def changed(path: Path) -> float:
     """When a file was written last, seconds since 1970; 0 if it is not there."""
-    with suppress(OSError):
+    try:
         return os.stat(path).st_mtime
-    return 0.0
+    except OSError:
+        return 0.0
 
 
 class Log(ABC):
@@ -116,8 +167,6 @@ class Log(ABC):
     origin: ClassVar[str]
     # Folders beside the log that hold nothing but parts of it.
     own_folders: ClassVar[frozenset[str]] = frozenset()
-    # What its process printed.
-    printed: Path | None = None
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.folder = folder
@@ -129,9 +178,9 @@ class Log(ABC):
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
         """The logs of this format in `folder`, whose files are `names`; nothing below it."""
 
+    @abstractmethod
     def files(self) -> list[Path]:
         """What changes when something is logged."""
-        return [self.folder / self.name]
 
     @abstractmethod
     def read(self, budget: int, rows: NewRows) -> int:
@@ -139,8 +188,8 @@ class Log(ABC):
         Replaced where all has to be read again, by a new Log."""
 
     @abstractmethod
-    def sample(self, places: int, rows: NewRows) -> int:
-        """Add some rows at each of about `places` places all over a long log. Raises as `read` does; returns 0."""
+    def sample(self, places: int, rows: NewRows) -> None:
+        """Add some rows at each of about `places` places all over a long log. Raises as `read` does."""
 
     def again(self) -> Self:
         return type(self)(self.folder, self.name)
@@ -161,6 +210,10 @@ class Log(ABC):
         """What metrics belong to whose name has no split."""
         return "val" if self.folder.name.lower() in _VAL else "train"
 
+    @property
+    def printed(self) -> Path | None:
+        return None
+
     def settings(self) -> dict[str, Any]:
         return {}
 
@@ -170,12 +223,6 @@ class Decoder(ABC):
 
     # Records are looked for from multiples of this number of bytes on.
     aligned: ClassVar[int] = 1
-
-    def __init__(self) -> None:
-        # What of the file has been read: its end, the file, and its first bytes.
-        self.offset = 0
-        self.inode: tuple[int, int] | None = None
-        self.head = b""
 
     @abstractmethod
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
@@ -188,6 +235,14 @@ class Decoder(ABC):
         """Where in `data`, which begins anywhere in the file, a record begins; its length if none does."""
 
 
+class _Followed:
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.offset = 0
+        self.inode: tuple[int, int] | None = None
+        self.head = b""
+
+
 class FileLog(Log):
     """A log of one or several files that only grow; where they are `attempts`, a later one counts for a step."""
 
@@ -196,27 +251,24 @@ class FileLog(Log):
 
     def __init__(self, folder: Path, name: str = "") -> None:
         super().__init__(folder, name)
-        self._followed: dict[Path, Decoder] = {}
+        self._followed: dict[str, _Followed] = {}
 
     def decoder_of(self, path: Path) -> Decoder:
         return self.decoder()
 
-    def _files(self, rows: NewRows) -> Iterator[Path]:
-        for number, path in enumerate(self.files()[:_MOST_FILES], 1):
-            rows.attempt = number if self.attempts else 1
-            yield path
-
     def read(self, budget: int, rows: NewRows) -> int:
         self.problem = None
         left = 0
-        for path in self._files(rows):
+        for number, path in enumerate(self.files()[:_MOST_FILES], 1):
+            rows.attempt = number if self.attempts else 1
             used, more = self._follow(path, budget, rows)
             budget -= used
             left += more
         return left
 
-    def sample(self, places: int, rows: NewRows) -> int:
-        for path in self._files(rows):
+    def sample(self, places: int, rows: NewRows) -> None:
+        for number, path in enumerate(self.files()[:_MOST_FILES], 1):
+            rows.attempt = number if self.attempts else 1
             decoder = self.decoder_of(path)
             with opened(path) as descriptor:
                 size = os.fstat(descriptor).st_size
@@ -227,35 +279,44 @@ class FileLog(Log):
                     # A piece that is no record hides none of the others.
                     with suppress(Damaged):
                         decoder.decode(data[begin:], offset + begin, rows)
-        return 0
 
     def _follow(self, path: Path, budget: int, rows: NewRows) -> tuple[int, int]:
         """Bytes read and bytes left."""
-        if (known := self._followed.get(path)) is None:
-            known = self._followed[path] = self.decoder_of(path)
+        known = self._followed.get(str(path)) or self._followed.setdefault(str(path), _Followed(self.decoder_of(path)))
         with opened(path) as descriptor:
             info = os.fstat(descriptor)
-            inode, head = (info.st_dev, info.st_ino), os.pread(descriptor, _HEAD, 0)
-            same = known.inode in (None, inode) and head.startswith(known.head)
-            if not same or info.st_size < known.offset:
+            inode = (info.st_dev, info.st_ino)
+            if known.inode not in (None, inode) or info.st_size < known.offset:
+                raise Replaced
+            head = os.pread(descriptor, _HEAD, 0)
+            if head[: len(known.head)] != known.head:
                 raise Replaced
             known.inode, known.head = inode, head
-            size, done, begin = 0, 0, known.offset
-            while done < budget:
-                data = os.pread(descriptor, size or min(_READ, max(budget - done, _HEADROOM)), known.offset)
-                why = "a record without an end" if len(data) >= MAX_RECORD else ""
+            start = known.offset
+            for data in _pieces(descriptor, known, start + budget):
                 try:
-                    used = known.decode(data, known.offset, rows)
+                    used = known.decoder.decode(data, known.offset, rows)
                 except Damaged as error:
-                    used, why = 0, str(error)
-                if used == 0 and not (why or size) and known.offset + len(data) < info.st_size:
-                    # The record is longer than the piece.
-                    size = MAX_RECORD
-                    continue
-                if used == 0 and why:
-                    self.problem = f"{path.name} is damaged behind byte {known.offset}: {why}"
-                if used == 0 or known.offset + used > info.st_size:
-                    return done, 0
+                    self.problem = f"{path.name} is damaged behind byte {known.offset}: {error}"
+                    return known.offset - start, 0
+                if known.offset + used > info.st_size:
+                    return known.offset - start, 0
+                if used == 0 and len(data) >= MAX_RECORD:
+                    self.problem = f"{path.name} is damaged behind byte {known.offset}: a record without an end"
+                if used == 0 and (len(data) >= MAX_RECORD or known.offset + len(data) >= info.st_size):
+                    return known.offset - start, 0
                 known.offset += used
-                size, done = 0, known.offset - begin
-            return done, info.st_size - known.offset
+            return known.offset - start, info.st_size - known.offset
+
+
+def _pieces(descriptor: int, known: _Followed, end: int) -> Iterator[bytes]:
+    """The bytes from where the file has been read to: more of them where a piece did not do."""
+    size = _READ
+    while known.offset < end:
+        before = known.offset
+        size = min(size, max(end - before, _HEADROOM)) if size < MAX_RECORD else size
+        data = os.pread(descriptor, size, before)
+        if not data:
+            return
+        yield data
+        size = _READ if known.offset > before else MAX_RECORD

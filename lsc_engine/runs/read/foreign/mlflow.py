@@ -7,14 +7,13 @@ import math
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
-from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed
+from lsc_engine.runs.metrics.parsing import MAX_STEP
+from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, changed, extend
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
 from lsc_engine.runs.read.foreign.tables import Lines, number
 
@@ -38,8 +37,22 @@ class MetricLines(Lines):
     """The file of one metric."""
 
     def __init__(self, name: str, began: float) -> None:
-        super().__init__()
         self.name, self.began = name, began
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        parts, lines = data.split(), data.count(b"\n")
+        if len(parts) != 3 * lines or data.count(b" ") != 2 * lines or b"_" in data:
+            return False
+        try:
+            times, values, steps = (list(map(kind, parts[at::3])) for at, kind in enumerate((int, float, int)))
+        except ValueError:
+            return False
+        if min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP or max(times, default=0) > MAX_STEP:
+            return False
+        every = range(lines)
+        time = [(time - self.began) / 1000 for time in times]
+        rows.add_columns(steps, {self.name: (every, values)}, time=(every, time))
+        return True
 
     def line(self, line: str, rows: NewRows) -> None:
         parts = line.split(" ")
@@ -50,10 +63,11 @@ class MetricLines(Lines):
 
 def _meta(folder: Path) -> dict[str, str]:
     """meta.yaml as MLflow writes it, one `name: value` a line; an empty one where it is not there."""
-    with suppress(UnreadableError):
+    try:
         text = read_bytes(folder / META, 1 << 16).decode("utf-8", "replace")
-        return {name: value.strip("'\"") for name, value in _FIELD.findall(text)}
-    return {}
+    except UnreadableError:
+        return {}
+    return {name: value.strip("'\"") for name, value in _FIELD.findall(text)}
 
 
 class MlflowFiles(FileLog):
@@ -90,16 +104,23 @@ class MlflowFiles(FileLog):
     def settings(self) -> dict[str, Any]:
         found = {}
         for path in _below(self.folder / "params"):
-            with suppress(UnreadableError):
+            try:
                 text = read_bytes(path, 1 << 16).decode("utf-8", "replace")
-                found[path.relative_to(self.folder / "params").as_posix()] = _setting(text)
+            except UnreadableError:
+                continue
+            found[path.relative_to(self.folder / "params").as_posix()] = _setting(text)
         return found
 
 
-def _below(folder: Path) -> list[Path]:
-    """The first files below `folder`, links passed over."""
-    files = (Path(above) / name for above, _, names in os.walk(folder) for name in names)
-    return list(islice(files, _MOST_NAMES))
+def _below(folder: Path) -> Iterator[Path]:
+    """The files below `folder`, links passed over."""
+    count = 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            count += 1
+            if count > _MOST_NAMES:
+                return
+            yield Path(above) / name
 
 
 class MlflowDatabase(Database):
@@ -120,20 +141,33 @@ class MlflowDatabase(Database):
             for run, name, experiment in runs
         ]
 
-    _state: str | None = None
+    def __init__(self, folder: Path, name: str, file: str, run: str, key: str) -> None:
+        super().__init__(folder, name, file, run, key)
+        self._began: float | None = None
+        self._state: str | None = None
 
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
+        steps: list[int] = []
+        columns: Columns = {}
+        seconds: Columns = {}
         for time, key, value, step, is_nan in part:
             found = math.nan if is_nan else number(value)
-            if isinstance(key, str) and type(step) is int and found is not None:
-                rows.add(step, {key: found}, self.seconds(number(time), 1000))
+            if not isinstance(key, str) or type(step) is not int or not 0 <= step < MAX_STEP or found is None:
+                continue
+            if (when := number(time)) is not None:
+                self._began = when if self._began is None else self._began
+                self.newest = max(self.newest, when / 1000)
+                extend(seconds, "time", [len(steps)], [(when - self._began) / 1000])
+            extend(columns, key, [len(steps)], [found])
+            steps.append(step)
+        rows.add_columns(steps, columns, **seconds)
         return sum(len(row[1]) for row in part if isinstance(row[1], str))
 
     def refresh(self, found: sqlite3.Connection) -> None:
         row = found.execute("select status, start_time from runs where run_uuid = ?", (self.run,)).fetchone()
         if row is not None:
             self._state, began = _ENDS.get(str(row[0])), number(row[1])
-            self.began = self.began if began is None else began
+            self._began = self._began if began is None else began
 
     def state(self) -> str | None:
         return self._state

@@ -1,4 +1,5 @@
-"""Trackers that log into an SQLite database, read beside a process that writes it, without a file or lock of ours."""
+"""Trackers that log into an SQLite database: opened to read only, beside a process that writes it; nothing is created
+next to it, no lock is held between two looks."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sqlite3
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import time
 from typing import Any, ClassVar, Self
@@ -53,20 +54,25 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
 def _readable(path: Path, wal: bool) -> Iterator[str]:
     """The address of `path` under which SQLite creates no file beside it. Without a log of changes (-wal) a database
     in that mode is read as it is; one whose index of changes (-shm) is missing was copied, and is read in a copy."""
-    changes, address = path.with_name(f"{path.name}-wal"), f"file:{quote(str(path.absolute()))}"
+    changes = path.with_name(f"{path.name}-wal")
     if not wal:
-        yield f"{address}?mode=ro"
+        yield _address(path, "mode=ro")
     elif not changes.is_file() or not changes.stat().st_size:
-        yield f"{address}?immutable=1"
+        yield _address(path, "immutable=1")
     elif path.with_name(f"{path.name}-shm").exists():
-        yield f"{address}?mode=ro&readonly_shm=1"
+        yield _address(path, "mode=ro&readonly_shm=1")
     elif path.stat().st_size + changes.stat().st_size > _MOST_COPIED:
         raise UnreadableError(f"{path.name}-shm is not there; open the database once with its own tool")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copyfile(path, f"{folder}/copy.db")
-            shutil.copyfile(changes, f"{folder}/copy.db-wal")
-            yield f"file:{quote(folder)}/copy.db?mode=ro"
+            copy = Path(folder) / "copy.db"
+            shutil.copyfile(path, copy)
+            shutil.copyfile(changes, f"{copy}-wal")
+            yield _address(copy, "mode=ro")
+
+
+def _address(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?{mode}"
 
 
 def columns(found: sqlite3.Connection, table: str) -> set[str]:
@@ -87,12 +93,9 @@ class Database(Log):
     def __init__(self, folder: Path, name: str, file: str, run: str, key: str) -> None:
         super().__init__(folder, name)
         self.file, self.run, self.key = file, run, key
-        self.path = folder / file
         self._seen = -1
         self._known: tuple[tuple[int, ...], ...] = ()
         self._waiting, self._settled = 0, False
-        # The time of the first row, in its own unit; of the newest, seconds since 1970.
-        self.began: float | None = None
         self.newest = 0.0
 
     def again(self) -> Self:
@@ -101,6 +104,10 @@ class Database(Log):
     def identifier(self, folder: str, several: bool) -> str:
         """Always with its name: other runs of the database come later."""
         return f"{folder}/{self.name}".lstrip("/")
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.file
 
     def files(self) -> list[Path]:
         return [self.path, self.path.with_name(f"{self.file}-wal")]
@@ -112,9 +119,12 @@ class Database(Log):
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
         logs = list[Self]()
         for name in sorted(name for name in names if name.lower().endswith(_ENDINGS)):
-            # It may be no database, or one that is being made.
-            with suppress(UnreadableError), database(folder / name) as found:
-                logs += cls.runs_of(found, folder, name)
+            try:
+                with database(folder / name) as found:
+                    logs += cls.runs_of(found, folder, name)
+            except UnreadableError:
+                # No database, or one that is being made.
+                continue
         return logs
 
     @classmethod
@@ -126,14 +136,6 @@ class Database(Log):
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
         """Add some rows, which hold `content`; about how many bytes they take."""
 
-    def seconds(self, time: float | None, unit: float = 1) -> float | None:
-        """Seconds from the first row to `time`, which counts `unit` a second since 1970."""
-        if time is None:
-            return None
-        self.began = time if self.began is None else self.began
-        self.newest = max(self.newest, time / unit)
-        return (time - self.began) / unit
-
     def refresh(self, found: sqlite3.Connection) -> None:
         """Look at what else of the run may change; called where the database has changed."""
 
@@ -142,14 +144,16 @@ class Database(Log):
         """The settings that were logged."""
 
     def settings(self) -> dict[str, Any]:
-        with suppress(UnreadableError), database(self.path) as found:
-            return self.settings_in(found)
-        return {}
+        try:
+            with database(self.path) as found:
+                return self.settings_in(found)
+        except UnreadableError:
+            return {}
 
     def read(self, budget: int, rows: NewRows) -> int:
         """Rows that came since; of one that is not there any more, or a smaller one, all."""
         self.problem = None
-        state = tuple(map(_stat, self.files()))
+        state = tuple(_stat(path) for path in self.files())
         # Two changes within one tick of the clock of the file system look like one.
         settled = time() - max(map(changed, self.files())) > _TICK
         if state == self._known and self._settled and not self._waiting:
@@ -175,14 +179,13 @@ class Database(Log):
         self._waiting = (last - seen) * 4 * _ROW_BYTES
         return self._waiting
 
-    def sample(self, places: int, rows: NewRows) -> int:
+    def sample(self, places: int, rows: NewRows) -> None:
         """Some rows behind each of evenly spaced row numbers."""
         with database(self.path) as found:
             first, last = self._ends(found)
             for place in range(first, last, max(1, (last - first) // places)):
                 if part := self._rows(found, place - 1, place + _PLACE).fetchall():
                     self.add([row[1:] for row in part], rows)
-        return 0
 
     def _ends(self, found: sqlite3.Connection) -> tuple[int, int]:
         """The first and the last row number of the run; 0 and -1 if it has none."""
@@ -199,7 +202,8 @@ class Database(Log):
 
 def _stat(path: Path) -> tuple[int, ...]:
     """Inode, size and time of a file; nothing if it is not there."""
-    with suppress(OSError):
+    try:
         info = os.stat(path)
-        return info.st_ino, info.st_size, info.st_mtime_ns
-    return ()
+    except OSError:
+        return ()
+    return info.st_ino, info.st_size, info.st_mtime_ns

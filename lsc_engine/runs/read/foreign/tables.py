@@ -9,12 +9,14 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, opened
-from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, NewRows
+from lsc_engine.runs.metrics.parsing import MAX_STEP
+from lsc_engine.runs.read.foreign.log import Column, Damaged, Decoder, FileLog, Names, NewRows, Replaced
 
 _STEPS = ("step", "global_step", "trainer/global_step", "_step", "iter", "iteration", "iterations", "epoch", "epochs")
 _EPOCHS = ("epoch", "epochs")
@@ -28,8 +30,6 @@ _MOST_CANDIDATES = 30
 
 def number(value: Any) -> float | None:
     """A value of a table as a number; None for empty cells, words and yes or no."""
-    if type(value) is float:
-        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -40,21 +40,68 @@ def number(value: Any) -> float | None:
 
 
 @lru_cache(1000)
-def columns_of(names: tuple[str, ...]) -> tuple[str, str, str, tuple[str, ...]]:
-    """The columns of step (an epoch if there is no other), epoch and time, "" for none; and all others."""
-    plain = {name.strip().lower(): name for name in names}
-    step, epoch, time = (next((plain[key] for key in keys if key in plain), "") for keys in (_STEPS, _EPOCHS, _TIMES))
-    return step, epoch, time, tuple(name for name in names if name.strip().lower() not in (*_STEPS, *_TIMES))
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
-def add(row: Mapping[str, Any], rows: NewRows) -> None:
-    """Add one row of a table if it has a whole number in its counting column and others beside it."""
+def counting(names: Sequence[str]) -> str:
+    """Which of the columns counts: steps before epochs; "" if none does."""
+    plain = {_plain(name): name for name in names}
+    return next((plain[name] for name in _STEPS if name in plain), "")
+
+
+def add(row: Mapping[str, Any], rows: NewRows) -> bool:
+    """Add one row of a table; whether it has a whole number in its counting column and others beside it."""
     values = {name: found for name, cell in row.items() if (found := number(cell)) is not None}
-    step, epoch, time, others = columns_of(tuple(values))
-    count = values.get(step, math.nan)
-    if others and count.is_integer():
-        kept = {name: values[name] for name in others}
-        rows.add(int(count), {**kept, "epoch": values[epoch]} if epoch else kept, values.get(time))
+    counter = counting(list(values))
+    step = values.get(counter, math.nan)
+    if not step.is_integer():
+        return False
+    epoch = next((values[name] for name in values if _plain(name) in _EPOCHS), None)
+    time = next((values[name] for name in values if _plain(name) in _TIMES), None)
+    known = (*_STEPS, *_TIMES)
+    rest = {name: value for name, value in values.items() if _plain(name) not in known}
+    if rest:
+        rows.add(int(step), rest, time, epoch)
+    return bool(rest)
+
+
+def add_columns(columns: dict[str, Column], count: int, rows: NewRows) -> bool:
+    """Add `count` rows of a table at once, per column its rows and values; False, and nothing is added, unless each has
+    a step in the counting column."""
+    at, numbers = columns.get(counting(list(columns)), ((), ()))
+    try:
+        steps = list(map(int, numbers))
+    except (ValueError, OverflowError):
+        return False
+    if len(at) < count or steps != list(numbers) or min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP:
+        return False
+    axes = {}
+    for axis, known in (("epoch", _EPOCHS), ("time", _TIMES)):
+        axes[axis] = next((columns[name] for name in columns if _plain(name) in known), ((), ()))
+    rest = {name: column for name, column in columns.items() if _plain(name) not in (*_STEPS, *_TIMES)}
+    rows.add_columns(steps, rest, **axes)
+    return True
+
+
+def columns_of(table: Sequence[Any]) -> dict[str, Column] | None:
+    """Per name its rows and values; None unless `table` holds flat objects of equal names only."""
+    names = table[0].keys() if table and type(table[0]) is dict else ()
+    if not names or any(type(row) is not dict or row.keys() != names for row in table):
+        return None
+    columns: dict[str, Column] = {}
+    for name in names:
+        column = [row[name] for row in table]
+        kinds = set(map(type, column))
+        if dict in kinds:
+            return None
+        if kinds <= {int, float}:
+            with suppress(OverflowError):
+                columns[name] = (range(len(column)), list(map(float, column)))
+                continue
+        numbers = [(row, found) for row, cell in enumerate(column) if (found := number(cell)) is not None]
+        columns[name] = ([row for row, _ in numbers], [found for _, found in numbers])
+    return columns
 
 
 class Lines(Decoder):
@@ -62,10 +109,15 @@ class Lines(Decoder):
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         end = data.rfind(b"\n") + 1
-        for line in data[:end].split(b"\n"):
-            if line and not line.isspace():
-                self.line(line.decode("utf-8-sig", "replace").strip("\r"), rows)
+        if not self.block(data[:end], rows):
+            for line in data[:end].split(b"\n"):
+                if line.strip():
+                    self.line(line.decode("utf-8-sig", "replace").strip("\r"), rows)
         return end
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Take many lines at once if they are as plain as most files are; whether they were taken."""
+        return False
 
     def resume(self, data: bytes) -> int:
         return data.find(b"\n") + 1 or len(data)
@@ -79,25 +131,61 @@ class CsvLines(Lines):
     """Rows under a head; a line that repeats or changes the head begins a new one."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
+        self.head: list[str] = []
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Lines of numbers and empty cells only, as many as there are names, each with a step."""
+        if not self.head:
+            first, _, data = data.partition(b"\n")
+            self.line(first.decode("utf-8-sig", "replace").strip("\r"), rows)
+        width = len(self.head)
+        lines = data.count(b"\n")
+        cells = data.decode("latin-1").replace("\n", ",").split(",")
+        if width < 2 or len(set(self.head)) < width or len(cells) != lines * width + 1 or b"_" in data or b'"' in data:
+            return False
+        columns: dict[str, Column] = {}
+        try:
+            for place, name in enumerate(self.head):
+                column = cells[place:-1:width]
+                present = [row for row, cell in enumerate(column) if cell and not cell.isspace()]
+                columns[name] = (present, [float(column[row]) for row in present])
+        except ValueError:
+            return False
+        return add_columns(columns, lines, rows)
 
     def line(self, line: str, rows: NewRows) -> None:
         try:
             cells = next(csv.reader([line]), [])
         except csv.Error:
             return
-        if not self.names or not line.lstrip()[:1].isdecimal():
-            if columns_of(tuple(cells))[0]:
-                self.names = cells
-                return
-            if not self.names:
-                raise Damaged("no column counts steps or epochs")
-        add(dict(zip(self.names, cells, strict=False)), rows)
+        if counting(cells):
+            self.head = cells
+        elif not self.head:
+            raise Damaged("no column counts steps or epochs")
+        else:
+            add(dict(zip(self.head, cells, strict=False)), rows)
 
 
 class JsonLines(Lines):
     """An object a line."""
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Lines that each hold one value of JSON."""
+        from pydantic_core import from_json
+
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        try:
+            table = from_json(b"[" + b",".join(lines) + b"]")
+        except ValueError:
+            return False
+        if len(table) != len(lines):
+            return False
+        columns = columns_of(table)
+        if columns is None or not add_columns(columns, len(table), rows):
+            for row in table:
+                if isinstance(row, dict):
+                    add(flat(row), rows)
+        return True
 
     def line(self, line: str, rows: NewRows) -> None:
         try:
@@ -122,23 +210,11 @@ def flat(table: Mapping[str, Any], before: str = "", depth: int = 4) -> dict[str
 class TableLog(FileLog):
     """One file, which is the run of its folder, or one of several."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(folder, name)
-        self.printed = folder / name
-
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
-        """Files of a likely name whose first lines, at most 64 KiB of them, have a counting column."""
-        found = []
-        for name in sorted(name for name in names if cls.may_be(name))[:_MOST_CANDIDATES]:
-            try:
-                with opened(folder / name) as descriptor:
-                    text = os.pread(descriptor, _FIRST, 0).decode("utf-8-sig", "replace")
-            except UnreadableError:
-                continue
-            if cls.counts(name, text.split("\n")[:-1]):
-                found.append(cls(folder, name))
-        return found
+        chosen = sorted(name for name in names if cls.may_be(name))[:_MOST_CANDIDATES]
+        chosen = [name for name in chosen if cls.counts(folder / name)]
+        return [cls(folder, name) for name in chosen]
 
     @classmethod
     @abstractmethod
@@ -147,8 +223,25 @@ class TableLog(FileLog):
 
     @classmethod
     @abstractmethod
-    def counts(cls, name: str, lines: list[str]) -> bool:
+    def counts(cls, path: Path) -> bool:
         """Whether its first lines have a counting column."""
+
+    def files(self) -> list[Path]:
+        return [self.folder / self.name]
+
+    @property
+    def printed(self) -> Path:
+        return self.folder / self.name
+
+
+def _first(path: Path) -> list[str]:
+    """The first whole lines of a file; none if it cannot be read."""
+    try:
+        with opened(path) as descriptor:
+            data = os.pread(descriptor, _FIRST, 0)
+    except UnreadableError:
+        return []
+    return data.decode("utf-8-sig", "replace").split("\n")[:-1]
 
 
 class Csv(TableLog):
@@ -162,13 +255,13 @@ class Csv(TableLog):
         return name.lower().endswith(".csv")
 
     @classmethod
-    def counts(cls, name: str, lines: list[str]) -> bool:
+    def counts(cls, path: Path) -> bool:
         """A known name with a counting column, or one whose first column counts."""
         try:
-            head = next(csv.reader(lines[:1]), [])
+            head = next(csv.reader(_first(path)[:1]), [])
         except csv.Error:
             return False
-        return len(head) > 1 and bool(columns_of(tuple(head if name in _KNOWN_CSV else head[:1]))[0])
+        return len(head) > 1 and bool(counting(head if path.name in _KNOWN_CSV else head[:1]))
 
 
 class Jsonl(TableLog):
@@ -182,9 +275,12 @@ class Jsonl(TableLog):
         return name.lower().endswith((".jsonl", ".log.json")) or name in _JSON_NAMES
 
     @classmethod
-    def counts(cls, name: str, lines: list[str]) -> bool:
+    def counts(cls, path: Path) -> bool:
         """One of the first lines is an object that counts and holds another number."""
-        rows = NewRows()
-        for line in lines[:3]:
-            JsonLines().line(line, rows)
+        rows = NewRows(Names())
+        try:
+            for line in _first(path)[:3]:
+                JsonLines().line(line, rows)
+        except Replaced:
+            return True
         return bool(rows.steps)

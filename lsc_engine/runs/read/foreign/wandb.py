@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
+from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import MAX_RECORD, Damaged, Decoder, FileLog, NewRows, stop_at
 from lsc_engine.runs.read.foreign.tables import flat, number
 from lsc_engine.runs.read.foreign.wire import fields, text
@@ -19,7 +20,7 @@ from lsc_engine.runs.read.foreign.wire import fields, text
 _BLOCK, _HEAD = 32768, 7
 _MAGIC = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
-# Sets of names whose rows are recognised; those of further ones are taken apart field by field.
+# Sets of names whose rows are read many at once; those of further ones are read one by one.
 _MOST_FORMS = 8
 
 
@@ -29,58 +30,78 @@ class Records(Decoder):
     aligned = _BLOCK
 
     def __init__(self) -> None:
-        super().__init__()
         self._open: bytearray | None = None
         self._forms: list[tuple[re.Pattern[bytes], tuple[str, ...]]] = []
+        # Values of the first of the forms that are not in rows yet.
+        self._waiting: list[tuple[bytes, ...]] = []
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """Whole fragments, up to the first with a wrong checksum."""
+        try:
+            return self._decode(data, offset, rows)
+        finally:
+            self._add_waiting(rows)
+
+    def _decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         at = 0
         if offset == 0:
             if data[:_HEAD] != _MAGIC[: len(data)]:
                 raise Damaged("it does not begin like a file of W&B")
-            at = _HEAD if len(data) >= _HEAD else 0
-        while at or offset:
+            if len(data) < _HEAD:
+                return 0
+            at = _HEAD
+        while True:
             room = _BLOCK - (offset + at) % _BLOCK
             if room < _HEAD:
                 # The end of a block is filled with zeros.
                 if at + room > len(data):
-                    break
+                    return at
                 at += room
                 continue
             if at + _HEAD > len(data):
-                break
+                return at
             check, length, kind = struct.unpack_from("<IHB", data, at)
             end = at + _HEAD + length
             if length + _HEAD > room or not _FULL <= kind <= _LAST:
                 return stop_at(at, "a record of no known kind or beyond its block")
             if end > len(data):
-                break
+                return at
             if crc32(data[at + 6 : end]) != check:
                 return stop_at(at, "a record has a wrong checksum")
-            if kind in (_FULL, _FIRST):
-                self._open = bytearray()
-            if self._open is not None:
-                self._open += data[at + _HEAD : end]
-                if kind in (_FULL, _LAST):
-                    self._take(bytes(self._open), rows)
-                if kind in (_FULL, _LAST) or len(self._open) > MAX_RECORD:
-                    self._open = None
+            self._join(kind, data[at + _HEAD : end], rows)
             at = end
-        return at
 
     def resume(self, data: bytes) -> int:
         self._open = None
         return 0
 
+    def _join(self, kind: int, part: bytes, rows: NewRows) -> None:
+        if kind == _FULL:
+            self._open = None
+            self._take(part, rows)
+            return
+        if kind == _FIRST:
+            self._open = bytearray()
+        if self._open is None:
+            return
+        self._open += part
+        if len(self._open) > MAX_RECORD:
+            self._open = None
+        elif kind == _LAST:
+            record, self._open = bytes(self._open), None
+            self._take(record, rows)
+
     def _take(self, record: bytes, rows: NewRows) -> None:
         """Rows of history most often have the names of one of the rows before, and numbers."""
-        with suppress(ValueError):
-            for place, (form, names) in enumerate(self._forms):
-                if found := form.match(record):
+        for place, (form, _) in enumerate(self._forms):
+            if found := form.match(record):
+                if place:
+                    self._add_waiting(rows)
                     self._forms.insert(0, self._forms.pop(place))
-                    _add(dict(zip(names, map(float, found.groups()), strict=True)), rows)
-                    return
+                self._waiting.append(found.groups())
+                return
+        self._add_waiting(rows)
+        with suppress(ValueError):
             for key, value in fields(record):
                 if key == 2 and isinstance(value, bytes):
                     values = _history(value)
@@ -88,6 +109,23 @@ class Records(Decoder):
                     names = tuple(values)
                     if len(self._forms) < _MOST_FORMS and not any(names == known for _, known in self._forms):
                         self._forms.append((_form(names), names))
+
+    def _add_waiting(self, rows: NewRows) -> None:
+        if not self._waiting:
+            return
+        table, self._waiting = self._waiting, []
+        names = self._forms[0][1]
+        columns = {name: list(map(float, column)) for name, column in zip(names, zip(*table, strict=True), strict=True)}
+        steps = columns["_step"]
+        if not all(step.is_integer() and 0 <= step < MAX_STEP for step in steps):
+            for row in zip(*columns.values(), strict=True):
+                _add(dict(zip(names, row, strict=True)), rows)
+            return
+        every = range(len(table))
+        axes = {"time": (every, columns.get("_runtime", [])), "epoch": (every, columns.pop("epoch", []))}
+        kept = {name: (every, values) for name, values in columns.items() if not name.startswith("_")}
+        if kept:
+            rows.add_columns([int(step) for step in steps], kept, **{n: axis for n, axis in axes.items() if axis[1]})
 
 
 def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
@@ -100,8 +138,15 @@ def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
     return re.compile(begin + b"".join(items) + step + rb"(?![\x0a\x12])", re.DOTALL)
 
 
+def _item(message: bytes) -> tuple[str, bytes]:
+    """Name (parts of a nested one joined by slashes) and JSON of an item."""
+    parts = list(fields(message))
+    raw = next((value for key, value in parts if key == 16 and isinstance(value, bytes)), b"")
+    return "/".join(text(value) for key, value in parts if key in (1, 2) and value), raw
+
+
 def _history(message: bytes) -> dict[str, float]:
-    """The numbers of a HistoryRecord: items (1) of name and JSON; its step (2, field 1) as _step if no item has it."""
+    """The numbers of a HistoryRecord: items (1), and its step (2, its field 1) as _step if no item has it."""
     from pydantic_core import from_json
 
     found: dict[str, Any] = {}
@@ -112,21 +157,21 @@ def _history(message: bytes) -> dict[str, float]:
         if key == 2 and step is None:
             step = next((n for k, n in fields(part) if k == 1 and isinstance(n, int)), None)
         elif key == 1:
-            item = list(fields(part))
-            raw = next((value for k, value in item if k == 16 and isinstance(value, bytes)), b"")
+            name, raw = _item(part)
             with suppress(ValueError):
-                found["/".join(text(value) for k, value in item if k in (1, 2) and value)] = from_json(raw)
+                found[name] = from_json(raw)
     values = {name: n for name, value in flat(found).items() if (n := number(value)) is not None}
     if not values.get("_step", math.nan).is_integer():
         values["_step"] = float(step or 0)
     return values
 
 
-def _add(values: Mapping[str, float], rows: NewRows) -> None:
-    time, step = values.get("_runtime", math.nan), values["_step"]
+def _add(values: dict[str, float], rows: NewRows) -> None:
+    time = values.get("_runtime")
     kept = {name: n for name, n in values.items() if not name.startswith("_")}
-    if kept.keys() - {"epoch"} and step.is_integer():
-        rows.add(int(step), kept, time if math.isfinite(time) else None)
+    epoch = kept.pop("epoch", None)
+    if kept and 0 <= values["_step"] < MAX_STEP:
+        rows.add(int(values["_step"]), kept, time if time is not None and math.isfinite(time) else None, epoch)
 
 
 class Wandb(FileLog):
@@ -134,10 +179,13 @@ class Wandb(FileLog):
 
     origin, decoder = "wandb", Records
 
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(folder, name)
-        self.printed = folder / "files" / "output.log"
-
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
         return [cls(folder, name) for name in sorted(names) if name.endswith(".wandb")]
+
+    def files(self) -> list[Path]:
+        return [self.folder / self.name]
+
+    @property
+    def printed(self) -> Path:
+        return self.folder / "files" / "output.log"
