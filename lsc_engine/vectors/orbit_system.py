@@ -144,18 +144,23 @@ class OrbitSystem(VectorSystem):
         top, bottom = tensors.extremes(z, max(o.p for o in self.orbits), max(o.q for o in self.orbits))
         if len(self.orbits) == 1:
             return self._encode(self.orbits[0], tensors.rising(top), tensors.rising(bottom))
-        high, low = z.gather(1, top).cumsum(1), z.gather(1, bottom).cumsum(1)
-        scores, found = [], []
-        for orbit in self.orbits:
-            score = torch.zeros_like(z[:, 0])
-            if orbit.p:
-                score = score + high[:, orbit.p - 1] * (orbit.a / orbit.norm)
-            if orbit.q:
-                score = score - low[:, orbit.q - 1] * (orbit.b / orbit.norm)
-            scores.append(score)
-            found.append(self._encode(orbit, tensors.rising(top[:, : orbit.p]), tensors.rising(bottom[:, : orbit.q])))
-        best = torch.stack(scores, 1).argmax(1, keepdim=True)
-        return torch.stack(found, 1).gather(1, best).squeeze(1)
+        # All orbits at once: on a GPU every operation costs its start.
+        high, low = (torch.nn.functional.pad(z.gather(1, at).cumsum(1), (1, 0)) for at in (top, bottom))
+        plus = high[:, self._constant("p", [o.p for o in self.orbits], z)]
+        minus = low[:, self._constant("q", [o.q for o in self.orbits], z)]
+        scores = plus * self._constant("a", [o.a / o.norm for o in self.orbits], z)
+        scores -= minus * self._constant("b", [o.b / o.norm for o in self.orbits], z)
+        above, below = (
+            {many: tensors.rising(side[:, :many]) for many in set(numbers)}
+            for side, numbers in ((top, [o.p for o in self.orbits]), (bottom, [o.q for o in self.orbits]))
+        )
+        return self._encode_best(scores.argmax(1, keepdim=True), above, below).squeeze(1)
+
+    def _encode_best(self, best: Tensor, above: dict[int, list[Tensor]], below: dict[int, list[Tensor]]) -> Tensor:
+        """Index [B, 1] of the arrangement of orbit number `best` [B, 1]. `above` and `below`: the positions [B] of the
+        largest and of the smallest values, rising, by how many."""
+        found = [self._encode(orbit, above[orbit.p], below[orbit.q]) for orbit in self.orbits]
+        return torch.stack(found, 1).gather(1, best)
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """Exact by `candidates`: per orbit a fixed list of ranks that can be among the k best."""

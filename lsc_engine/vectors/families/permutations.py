@@ -85,6 +85,15 @@ class Permutations(OrbitSystem):
             return 2 * self._ranks_of.rank(plus, minus)
         return 2 * self._ranks_of.rank(minus, plus) + 1
 
+    def _encode_best(self, best: Tensor, above: dict[int, list[Tensor]], below: dict[int, list[Tensor]]) -> Tensor:
+        if len(self.orbits) == 1:
+            return super()._encode_best(best, above, below)
+        # A negative is ranked as the vector that it is the negative of: one rank for both.
+        negative = best.squeeze(1) == 1
+        plus = [torch.where(negative, low, high) for high, low in zip(above[self.p], below[self.p], strict=True)]
+        minus = [torch.where(negative, high, low) for high, low in zip(above[self.q], below[self.q], strict=True)]
+        return (2 * self._ranks_of.rank(plus, minus) + negative).unsqueeze(1)
+
     def from_lexicographic(self, position: Tensor) -> Tensor:
         return signed_index(position, self.count // 2) if self.signed else position
 

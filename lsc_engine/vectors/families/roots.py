@@ -106,16 +106,12 @@ class Roots(OrbitSystem):
     def native_norm(self, index: Tensor) -> Tensor:
         return torch.where(self._root.unrank(index)[1] == self.n, 1.0, math.sqrt(2.0))
 
-    def nearest(self, z: Tensor) -> Tensor:
-        if not self.drops or self.n == 1:
-            return super().nearest(z)
-        # The orbits share their positions, so that only the best one's are ranked.
-        self._require_int64()
-        z, unit = tensors.clean(z), ROOT.a / ROOT.norm
-        top, bottom = tensors.extremes(z, 1, 1)
-        high, low = z.gather(1, top), z.gather(1, bottom)
-        best = torch.cat([high * unit - low * unit, high, -low], 1).argmax(1, keepdim=True)
-        return self._root.rank(top.masked_fill(best == 2, self.n), bottom.masked_fill(best == 1, self.n)).squeeze(1)
+    def _encode_best(self, best: Tensor, above: dict[int, list[Tensor]], below: dict[int, list[Tensor]]) -> Tensor:
+        if len(self.orbits) < 3:
+            return super()._encode_best(best, above, below)
+        # The orbits share their positions but for the dropped one: one rank for all.
+        plus = above[1][0].unsqueeze(1).masked_fill(best == 2, self.n)
+        return self._root.rank(plus, below[1][0].unsqueeze(1).masked_fill(best == 1, self.n))
 
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
         return self._root.of_orbit(plus, minus)
