@@ -159,7 +159,7 @@ def flow(lead: Line, pieces: Sequence[Line], width: int, indent: int) -> list[Li
     """Pieces after each other with dots between, going on in the next line where one does not fit."""
     out, line, first = [], lead, True
     for piece in pieces:
-        if width_of(line) + width_of(piece) + 3 > width and not first:
+        if width_of(line) + width_of(piece) + (0 if first else 3) > width and (lead or not first):
             out.append(pad(line, width))
             line, first = [(" " * indent, "")], True
         line = [*line, *([] if first else [(" · ", "dim")]), *piece]

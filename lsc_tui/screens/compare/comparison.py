@@ -195,10 +195,13 @@ def unequal(found: Compared) -> list[str]:
     def noted(note: str, unit: str = "epochs") -> list[Row]:
         return [row for row in found.rows if any(level.faster[unit].note == note for level in row.levels)]
 
+    sizes: dict[str, list[str]] = {}
     for row in noted(analysis.OTHER_DATA):
-        sizes = ", ".join(value_text(r.settings.get("data.classes")) for r in (base, row))
-        both = f"{letter[base.key]} and {letter[row.key]}"
-        out.append(f"{both} train on different data ({sizes} classes): no speed-up")
+        size = ", ".join(value_text(r.settings.get("data.classes")) for r in (base, row))
+        sizes.setdefault(size, []).append(letter[row.key])
+    for size, others in sizes.items():
+        both = f"{letter[base.key]} and {', '.join(others)}"
+        out.append(f"{both} train on different data ({size} classes): no speed-up")
     if others := [letter[row.key] for row in noted(analysis.OTHER_LOSS)]:
         verb = "has another loss" if len(others) == 1 else "have another loss"
         out.append(f"{', '.join(others)} {verb} than {letter[base.key]}: their losses are not compared")
