@@ -50,7 +50,7 @@ class VerdictService:
         """Work out those of these studies that changed, unless some are being worked out; `call_soon` does a thing in
         the thread of the screens."""
         by_folder: dict[Path | None, dict[str, Sequence[RunView]]] = {}
-        for views in [] if self._busy else studies:
+        for views in [] if self._busy or self._stopped else studies:
             if views and not self._fresh(views):
                 by_folder.setdefault(views[0].run.root, {})[views[0].study] = views
         if by_folder:

@@ -10,7 +10,7 @@ import pytest
 from report_studies import PRESET, call, lsc, make_study, stuck
 
 from lsc_engine.analysis.claims import judge
-from lsc_engine.analysis.compare import TrivialBaseline
+from lsc_engine.analysis.compare import Row, TrivialBaseline
 from lsc_engine.analysis.saved_views import SavedView, save_view
 from lsc_engine.analysis.study_values import from_csv
 from lsc_engine.common.errors import UsageError
@@ -319,9 +319,8 @@ def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
 
 def test_floor_thresholds() -> None:
     def stuck(loss: float, accuracy: float, chance: float | None = 0.1, constant: float | None = 2.0) -> str | None:
-        return TrivialBaseline(chance, constant).stuck(
-            {"train/loss": (loss, 0.0, 1), "train/accuracy": (accuracy, 0.0, 1)}
-        )
+        last = {"train/loss": (loss, 0.0, 1), "train/accuracy": (accuracy, 0.0, 1)}
+        return Row("A", "A", [], {}, last=last, trivial=TrivialBaseline(chance, constant)).at_trivial_loss
 
     assert stuck(2.0, 0.14) == "stuck at its trivial loss, 2 where the best constant answer has 2"
     assert stuck(2.0, 0.15) is None

@@ -75,6 +75,7 @@ async def test_no_verdict_is_begun_after_the_viewer_was_closed(tmp_path: Path) -
         await settle(app, pilot)
     app.verdicts._known.clear()
     views = list(app.store.runs.values())
-    outcome: list[object] = []
-    app.verdicts.answer([views], lambda: outcome.append(1))
-    assert outcome == []
+    begun = threading.active_count()
+    app.verdicts.request([views], lambda act: act(), lambda: None)
+    assert threading.active_count() == begun
+    assert not app.verdicts.whole([views])
