@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import processes
 from tests.trackers import trackers as trackers  # the fixture
 
 # Timings and bit-equality hold at one thread; the variable also reaches child processes.
@@ -25,6 +26,11 @@ os.environ["PYTHONWARNINGS"] = "error"
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What conftest files set in the environment is set; no test has changed it."""
+    processes.loaded_in()
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,10 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **changes}
 
 
-# The environment of the server.
-_LOADED_IN = environment()
+@functools.cache
+def loaded_in() -> dict[str, str]:
+    """The environment of the server: that of this process once its tests are collected (conftest.py)."""
+    return environment()
 
 
 def start(
@@ -49,7 +51,7 @@ def start(
     `options`: as of subprocess.Popen."""
     env = environment(**(env or {}))
     command = [sys.executable, "-m", module, *map(str, words)]
-    if fresh or _while_loading(env) != _while_loading(_LOADED_IN):
+    if fresh or _while_loading(env) != _while_loading(loaded_in()):
         assert not setup
         return subprocess.Popen(command, env=env, **options)
     return _Forked(command, module=module, setup=setup, env=env, **options)
@@ -78,7 +80,7 @@ class _Server:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-c", "from tests.process_server import main; main()", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=_LOADED_IN)
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, env=loaded_in())
         theirs.close()
         self._lock = threading.Lock()
         atexit.register(self._end)

@@ -35,7 +35,7 @@ from lsc_tui.lines import (
     width_of,
 )
 from lsc_tui.widgets.chart import place_words
-from lsc_tui.widgets.panel import Box, Sheet
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 # Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
 COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
@@ -402,6 +402,10 @@ class RunsTable(Box):
         self.empty: list[str] = []
         self.making: Collection[str] = ()
         self.hidden: Collection[str] = ()
+
+    def on_resize(self) -> None:
+        """The head of the screen counts the rows out of sight."""
+        self.screen.query_one("#where", Panel).redraw()
 
     @property
     def current(self) -> Row | None:

@@ -149,6 +149,8 @@ class MonitorScreen(RunScreen):
         return self.query_one("#log", LogPane)
 
     def show(self) -> None:
+        if not self.query("#log"):
+            return  # a key came before the panels
         view, log, size = self.watched, self.log_pane, self.size
         if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
             self.say(self.no_run(), "warn")

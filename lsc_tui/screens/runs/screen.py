@@ -102,9 +102,8 @@ class RunsScreen(RunScreen):
         table.order, table.hidden = order, self.hidden
         if self.wide:
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
+        self.redraw("#where")
         self._set_heights(self.size.height)
-        # How many rows are out of sight is known once the list has its height.
-        self.call_after_refresh(self.redraw, "#where")
         self.set_class(self.size.width >= 140 and self.wide and bool(table.rows), "-side")
         if self.has_class("-side"):
             gpus = gpu_lines(store, 44)
