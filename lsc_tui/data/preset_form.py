@@ -197,7 +197,7 @@ class Form:
 
     @property
     def grid(self) -> Table:
-        """The tuning grid, as far as it is a table; empty where there is none."""
+        """The tuning grid, as far as it is a table; else empty."""
         tune = self.raw.get("tune")
         return tune if isinstance(tune, dict) else {}
 
