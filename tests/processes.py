@@ -52,7 +52,9 @@ def start(
     env = environment(**(env or {}))
     command = [sys.executable, "-m", module, *map(str, words)]
     if fresh or _while_loading(env) != _while_loading(loaded_in()):
-        assert not setup
+        if setup:
+            code = f"{setup}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+            command[1:3] = ["-c", code]
         return subprocess.Popen(command, env=env, **options)
     return _Forked(command, module=module, setup=setup, env=env, **options)
 
