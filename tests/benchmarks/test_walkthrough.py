@@ -22,5 +22,5 @@ def test_the_whole_job_is_done_by_keys_and_recorded(tmp_path: Path) -> None:
         "walkthrough.md",
     }
     page = (tmp_path / "walkthrough.md").read_text()
-    for words in ("6 runs: 6 done", "wrote ~/walkthrough.svg", "the study of the walk-through", "## Verdict"):
+    for words in ("6 runs: 6 done", "wrote ~/walkthrough.svg", "noted on walkthrough A n=384 s0", "## Verdict"):
         assert words in page

@@ -156,7 +156,8 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
     hidden = len(keys) - (height - 1)
     first = max(0, min(here - (height - 2) // 2, hidden))
     more: Line = [(f"{hidden} more {'↑' * (first > 0)}{'↓' * (first < hidden)}", "dim")]
-    out = [ends(head, more, width) if hidden > 0 else pad(head, width)]
+    fitting = [*head[:-1], (head[-1][0].rstrip(), "dim")]
+    out = [ends(fitting, more, width) if hidden > 0 and not wide else pad(head, width)]
     for key, cells in list(zip(keys, rows, strict=True))[first : first + max(0, height - 1)]:
         line: Line = [
             ("▌" if key == highlighted else " ", "accent"),

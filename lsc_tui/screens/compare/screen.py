@@ -248,7 +248,9 @@ class CompareScreen(ChartScreen):
         notes = _seconds_note(found) if self.wide and height > min(len(found.rows), 8) + 2 else []
         body = panels.table(found, width, self.wide, self.highlighted, height - len(notes), self.accuracy) + notes
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
-        return "runs", f"* baseline · ranges over seeds · > not reached · {whose}", body
+        hidden = len(found.rows) + 1 + len(notes) - height
+        more = f"{hidden} more · " * (self.wide and hidden > 0)
+        return "runs", f"{more}* baseline · ranges over seeds · > not reached · {whose}", body
 
     def _scrolled(self, pane: int, width: int, height: int) -> Sheet | None:
         """The verdict or the settings, from the line on that it is scrolled to."""
