@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.common.userpaths import user_path
@@ -18,7 +19,7 @@ from lsc_engine.config.references import check_reference, moved_centres, referen
 from lsc_engine.config.schema import CrossEntropy, Data, Eval, Lsc, Model, Settings, Ssl, acts, meta_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
-from lsc_engine.config.values import DIM_MAX, Duration
+from lsc_engine.config.values import DIM_MAX
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import (
     Counts,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.settings import LOSS_WORDS, loss_kind
 from lsc_engine.config.defaults import EVAL_IMAGES
 from lsc_engine.config.schema import CrossEntropy, Data, Lsc, Settings
-from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError, layout_notes
 from lsc_engine.data.dataset import Place, Selection, data_folder, data_set, denied_sentence, long_tail
 from lsc_engine.data.datasets.image_folders import ImageFolders

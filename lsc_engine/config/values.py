@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
+from lsc_engine.common.duration import PROGRESS, UNITS, Duration
 from lsc_engine.common.errors import did_you_mean
-from lsc_engine.common.formatting import number, quoted
+from lsc_engine.common.formatting import quoted
 from lsc_engine.data.dataset import built_in_data_sets
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.choice import INIT_ORDER
@@ -26,11 +27,6 @@ LOSS_NAMES = tuple(LOSSES.built_in)
 ETF_LAYERS = ("feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic", INIT_ORDER)
 DIM_MAX = 65_536
-PROGRESS = ("epochs", "steps", "examples")
-UNITS = (*PROGRESS, "minutes")
-# The number is read by `number`; a sign is no part of a length.
-_TEXT = re.compile(r"\s*\+?([0-9.][0-9_.\s]*(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]+)\s*\Z")
-LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -47,49 +43,6 @@ class Meta:
     off: bool = False
     needs: tuple[str, tuple[str, ...]] | None = None
     reset_by: str = ""
-
-
-@dataclass(frozen=True)
-class Duration:
-    """An amount of training in one unit. Only epochs and minutes may be fractions."""
-
-    amount: float
-    unit: str
-
-    @staticmethod
-    def parse(text: str) -> Duration:
-        """Read "AMOUNT UNIT". ValueError with a sentence where it cannot be read."""
-        match = _TEXT.match(text)
-        if match is None:
-            raise ValueError(f'{quoted(text)} is not a duration; write it like "200 epochs" ({", ".join(UNITS)})')
-        unit = match[2] if match[2].endswith("s") else f"{match[2]}s"
-        if unit not in UNITS:
-            raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(UNITS)}")
-        if (amount := number(match[1])) is None:
-            raise ValueError(f'{quoted(match[1])} is not a number; write a duration like "200 epochs"')
-        amount = float(amount)
-        if amount > LARGEST:
-            raise ValueError(f"{quoted(text)} is too long")
-        if unit in ("steps", "examples") and not amount.is_integer():
-            raise ValueError(f"{quoted(text)}: {unit} are counted in whole numbers")
-        return Duration(amount, unit)
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds, or None where the unit is not of time."""
-        return self.amount * 60 if self.unit == "minutes" else None
-
-    def steps(self, steps_per_epoch: int, batch_size: int) -> int:
-        """Steps, rounded up; at least 1 unless the amount is 0. ValueError for minutes."""
-        if self.unit == "minutes":
-            raise ValueError("minutes are no number of steps")
-        if self.unit == "epochs":
-            # Decimal fractions are not exact in binary: 0.1 epochs of 30 steps are 3 steps, not 4.
-            return math.ceil(round(self.amount * steps_per_epoch, 6))
-        return -(-int(self.amount) // (batch_size if self.unit == "examples" else 1))
-
-    def __str__(self) -> str:
-        return f"{int(self.amount) if self.amount.is_integer() else self.amount} {self.unit}"
 
 
 def duration(*units: str, zero: bool = False) -> AfterValidator:

@@ -20,13 +20,13 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
 from lsc_engine.common.settings import Table, lookup, nested, without
 from lsc_engine.config.expand import draft_variants, overlay, raw_variants, sections_of
 from lsc_engine.config.schema import Setting, acts, fields
 from lsc_engine.config.typed import parse_seeds, typed_value
-from lsc_engine.config.values import Duration
 from lsc_tui.data.run_view import value_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.charts.chart import Series
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.common.settings import lookup
-from lsc_engine.config.values import Duration
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.metrics.machine import Sample

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive, summary
 from lsc_engine.config.schema import fields
-from lsc_engine.config.values import Duration
 from lsc_engine.data.dataset import Selection, built_in_data_sets, data_set
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import number
 from lsc_engine.common.safe_io import decoded
 from lsc_engine.config.load import load_preset
 from lsc_engine.config.typed import parse_seeds, parse_sets, parse_sweeps, typed_value
-from lsc_engine.config.values import Duration
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.vectors.families.tables import load_table, table_shape
 from lsc_tui.data.preset_form import value_words
