@@ -92,7 +92,12 @@ class Arrangements:
         """The inverse of `unrank`, for tensors and arrays."""
         if (arrays := _on_host([*plus, *minus])) is not None:
             return torch.from_numpy(self.rank(arrays[: len(plus)], arrays[len(plus) :]))
-        left = [position - sum((position > x) * 1 for x in plus) for position in minus]
+        if _is_tensor(plus[0]):
+            # In one operation: on a GPU each costs its start.
+            ones, others = torch.stack(plus, -1), torch.stack(minus, -1)
+            left = list((others - (others.unsqueeze(-1) > ones.unsqueeze(-2)).sum(-1)).unbind(-1))
+        else:
+            left = [position - sum((position > x) * 1 for x in plus) for position in minus]
         return self.plus.rank(plus) * self.minus.count + self.minus.rank(left)
 
 

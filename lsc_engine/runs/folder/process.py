@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +120,9 @@ def python_command(*words: str) -> list[str]:
 
 def describe_source(argv: Sequence[str]) -> dict[str, Any]:
     """{"command", "code", "versions", "host", "platform"} of this process for source.json; `argv` as started."""
+    # Reading versions loads half of the email package, which a viewer does without.
+    from importlib import metadata
+
     versions: dict[str, str | None] = {"python": platform.python_version(), "lsc": lsc_engine.__version__}
     for name in PACKAGES:
         versions[name] = None

@@ -32,6 +32,12 @@ SHORT = (TwoValued(1, 1, 0, 1), TwoValued(0, 1, 1, 1))
 MIDDLE = (TwoValued(2, 1, 1, 2), TwoValued(2, 1, 0, 2), TwoValued(1, 1, 1, 2))
 MIDDLE_NEGATIVE = (TwoValued(1, 2, 2, 1), TwoValued(0, 2, 2, 1), TwoValued(1, 2, 1, 1))
 BOTH_MIDDLES = (MIDDLE[0], MIDDLE_NEGATIVE[0])
+# Columns of (largest two, largest, smallest two, smallest, dropped coordinate): i, j of a root, i, j, k of a midpoint.
+_TAKEN = {
+    ROOT: (2, 5, 6), SHORT[0]: (2, 6, 6), SHORT[1]: (6, 5, 6),
+    MIDDLE[0]: (0, 1, 5), MIDDLE[1]: (0, 1, 6), MIDDLE[2]: (2, 6, 5),
+    MIDDLE_NEGATIVE[0]: (3, 4, 2), MIDDLE_NEGATIVE[1]: (3, 4, 6), MIDDLE_NEGATIVE[2]: (5, 6, 2),
+}  # fmt: skip
 
 
 class RootRanks:
@@ -321,6 +327,21 @@ class Midpoints(OrbitSystem):
         pair = pair if len(pair) == 2 else [pair[0], dropped]
         found: Tensor = 2 * self._middle.rank(pair, single or [dropped]) + (sign + self._roots)
         return found
+
+    def _encode_best(self, best: Tensor, above: dict[int, list[Tensor]], below: dict[int, list[Tensor]]) -> Tensor:
+        if self.n < 3:
+            return super()._encode_best(best, above, below)
+        # The coordinates that each kind of vector may take, the dropped one last; then those of the best kind, and one
+        # rank for all midpoints.
+        places = torch.nn.functional.pad(
+            torch.stack([*above[2], *above[1], *below[2], *below[1]], 1), (0, 1), value=self.n
+        )
+        taken = self._constant("taken", [list(_TAKEN[orbit]) for orbit in self.orbits], best)[best.squeeze(1)]
+        first, second, third = places.gather(1, taken).split(1, 1)
+        roots = len(self.orbits) - len(MIDDLE + MIDDLE_NEGATIVE)
+        negative = best >= roots + len(MIDDLE)
+        middle = torch.add(negative, self._middle.rank([first, second], [third]), alpha=2) + self._roots
+        return torch.where(best < roots, self._root.rank(first, second), middle) if roots else middle
 
     def from_lexicographic(self, position: Tensor) -> Tensor:
         middles = signed_index(position - self._roots, self._middle.count) + self._roots
