@@ -269,6 +269,28 @@ async def test_presets_by_paper_with_data_at_hand_or_not(place: Path) -> None:
         assert screen.preset_list.words == ""
 
 
+async def test_keys_typed_while_presets_are_read_act_on_the_list(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read = threading.Event()
+
+    def slow() -> Any:
+        may_read.wait()
+        return list_presets()
+
+    monkeypatch.setattr("lsc_tui.screens.new_run.screen.list_presets", slow)
+    app = make_app(place)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(app, pilot)
+        await pilot.press("4", "j", "k", "enter")
+        screen = app.lsc_screen
+        assert isinstance(screen, NewScreen)
+        assert screen.form is None
+        may_read.set()
+        screen = await ready(app, pilot)
+        presets = [entry.info.name for entry in screen.preset_list.entries if entry.info is not None]
+        assert screen.form is not None
+        assert screen.form.heading == presets[0]
+
+
 async def test_time_measured_before_comes_from_runs_on_this_machine(place: Path) -> None:
     async with new_run(place) as (app, _, screen):
         line = next(line for line in text_of(app).splitlines() if line.startswith("  fig9"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -63,6 +63,8 @@ class NewScreen(LscScreen):
         self.sizes = Sizes(self.app.plugin_words)
         self.pending: tuple[str, str] = ("", "")  # a system and its n, for the preset that is opened next
         self._logout = ""
+        # What was typed before the list of presets had been read.
+        self._early: list[Callable[[], None]] = []
         self._debounce: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -101,6 +103,9 @@ class NewScreen(LscScreen):
             known.infos, known.at_hand, known.chosen = infos, at_hand, chosen or known.chosen
             if known.current is None and not known.words:
                 self.say(f"preset {clean(known.chosen.partition(':')[2])} is no longer there", "warn")
+            early, self._early = self._early, []
+            for act in early:
+                act()
             self.show()
 
         def done(survive: str) -> None:
@@ -239,6 +244,9 @@ class NewScreen(LscScreen):
     def open_preset(self) -> None:
         """The form of the highlighted preset, or a heading opened and closed."""
         entry = self.preset_list.current
+        if not self.preset_list.infos:
+            self._early.append(self.open_preset)
+            return
         if entry is not None and (info := entry.info) is not None:
             own = self.app.store.own_folder(self.app.folders[0])
             try:
@@ -287,6 +295,8 @@ class NewScreen(LscScreen):
     def action_move(self, rows: int) -> None:
         if self.reading:
             self.toml_top = max(0, self.toml_top + rows)
+        elif self.stage == "presets" and not self.preset_list.infos:
+            self._early.append(partial(self.action_move, rows))
         elif self.stage == "presets":
             self.preset_list.move(rows)
         else:
