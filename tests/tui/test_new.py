@@ -363,6 +363,31 @@ async def test_values_are_chosen_from_a_list_and_variants_go_off_and_on(place: P
 
 
 @pytest.mark.usefixtures("quiet")
+async def test_keys_act_only_on_what_is_in_sight_and_the_footer_names_what_they_do(place: Path) -> None:
+    async with new_run(place) as (app, pilot, screen):
+
+        async def foot(*keys: str) -> str:
+            await pilot.press(*keys)
+            await ready(app, pilot)
+            return text_of(app).splitlines()[-1]
+
+        assert "Enter fold" in await foot("g")
+        assert "r: highlight a preset" in await foot("r")
+        assert "Enter open form" in await foot("down")
+        assert (await foot("r")).split() == ["r", "presets", "?", "help"]
+        await pilot.press("r", "enter")
+        await ready(app, pilot)
+        assert screen.form is not None
+        before = set(screen.form.on)
+        assert "Enter" not in await foot("r")
+        assert "space: r shows" in await foot("space")
+        assert screen.form.on == before
+        await pilot.press("r")
+        screen.panel.go("data.labels")
+        assert "space next value" in await foot("down", "up")
+
+
+@pytest.mark.usefixtures("quiet")
 async def test_saving_writes_the_toml_shown_and_overwrites_nothing(place: Path, tmp_path: Path) -> None:
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):
         assert screen.form is not None

@@ -154,12 +154,22 @@ class NewScreen(LscScreen):
         self.redraw("#where", "#shelf", "#follow", "#toml", "#problem", "#foot", "#message")
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
-        wide = self.wide
+        wide, row, entry = self.wide, self.panel.current, self.preset_list.current
         if self.stage == "form":
+            words = {**self.WORDS, "filter": "field"}
+            if row is not None and row.kind == "setting":
+                words["mark"] = "next value"
             more = " mark_all mark_none settings cursor_right next_pane" if wide else ""
-            return f"open mark{more} launch save toml filter back".split(), {**self.WORDS, "filter": "field"}
-        names = f"open filter{' next_pane' if wide else ''} first toml export"
-        return names.split(), {**self.WORDS, "open": "open form"}
+            names = f"open mark{more} launch save toml filter back".split()
+            if self.reading and not wide:  # the text lies over the form
+                words |= {"toml": "form", "back": "form"}
+                names = ["toml", "save"]
+            return [name for name in names if name != "launch" or not self.app.demo], words
+        names = f"open filter{' next_pane' if wide else ''} first toml export".split()
+        opens = "fold" if entry is not None and entry.info is None else "open form"
+        if self.reading and not wide:  # the text lies over the list
+            return ["toml"], {"toml": "presets"}
+        return names, {**self.WORDS, "open": opens}
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
         known, wide, words = self.preset_list, self.wide, clean(self.preset_list.words)
@@ -181,13 +191,11 @@ class NewScreen(LscScreen):
 
     def _toml(self, width: int, height: int) -> Sheet:
         info, form, text = self.preset_list.info, self.form, ""
-        title = (
-            "TOML" if info is None else f"TOML of {clean(info.stem)}" if form is None else "TOML as it will be saved"
-        )
+        title = "TOML"
         if form is not None and (self.stage == "form" or self.wide):
-            text = form.toml()
+            title, text = "TOML as it will be saved", form.toml()
         elif info is not None:
-            text = info.text or info.fault
+            title, text = f"TOML of {clean(info.stem)}", info.text or info.fault
         lines = text.splitlines()
         top = self.toml_top = max(0, min(self.toml_top, len(lines) - height))
         right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
@@ -316,8 +324,11 @@ class NewScreen(LscScreen):
             return "" if form is not None else "no form is open, Enter opens one"
         if name in ("cursor_left", "cursor_right"):
             return "" if form is not None and not on_presets else "the form shows the variants"
-        if name == "toml":
-            return "highlight a preset" if form is None and self.preset_list.info is None else ""
+        if name == "toml" and not self.reading:
+            in_form = form is not None and (self.wide or not on_presets)
+            return "" if in_form or self.preset_list.info is not None else "highlight a preset"
+        if name in ("open", "mark", "filter") and self.reading and not self.wide:
+            return "r shows what lies below the TOML"
         if name == "mark_none" and on_presets:
             return "" if self.kept is not None else "there are no changes of yours to drop"
         if name in ("mark", "mark_all", "mark_none"):
