@@ -88,14 +88,8 @@ def launch(terminal: Terminal) -> None:
     terminal.read(0.5)
     terminal.keys("\r")
     terminal.until("V21")
-    # L says "still checking" until what follows from the form is known.
-
-    def asks() -> bool:
-        terminal.keys("L")
-        terminal.read(0.5)
-        return "Esc no" in terminal.screen.text
-
-    wait_until(asks, lambda: terminal.screen.text)
+    terminal.keys("L")
+    terminal.until("Esc no")
     terminal.keys("y")
 
 

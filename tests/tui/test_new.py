@@ -487,6 +487,35 @@ async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) 
 
 
 @pytest.mark.usefixtures("quiet")
+async def test_launch_waits_for_the_check_unless_the_form_changes(
+    place: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_check = threading.Event()
+
+    def slow(form: Form) -> Outcome:
+        may_check.wait()
+        return examine(form)
+
+    async with new_run(place, keys=("enter",)) as (_, pilot, screen):
+        monkeypatch.setattr("lsc_tui.screens.new_run.screen.examine", slow)
+        screen.changed()
+        await pilot.press("L")
+        assert screen.checking
+        assert screen._question is None
+        may_check.set()
+        await pause_until(pilot, lambda: screen._question is not None)
+        assert "launch" in screen._question[1]["y"][0]
+        await pilot.press("escape")
+        may_check.clear()
+        screen.changed()
+        await pilot.press("L")
+        screen.changed()
+        may_check.set()
+        await ready(screen.app, pilot)
+        await pilot.pause()
+        assert screen._question is None
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_hostile_presets_and_ascii(place: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     own = tmp_path / "presets"

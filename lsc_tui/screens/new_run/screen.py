@@ -65,6 +65,7 @@ class NewScreen(LscScreen):
         self._logout = ""
         # What was typed before the list of presets had been read.
         self._early: list[Callable[[], None]] = []
+        self._launch_checked = False  # whether the form is to be launched once it has been checked
         self._debounce: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -272,7 +273,7 @@ class NewScreen(LscScreen):
             return
         self._version += 1
         version, checked = self._version, self.form.copy()
-        self.checking = True
+        self.checking, self._launch_checked = True, False
         if self._debounce is not None:
             self._debounce.stop()
 
@@ -284,6 +285,9 @@ class NewScreen(LscScreen):
                 self.form.study = outcome.study
             self._debounce = self.set_timer(DEBOUNCE, partial(count, outcome))
             self.show()
+            if self._launch_checked and self.idle:
+                self.call_later(self.perform, "launch")
+            self._launch_checked = False
 
         def count(outcome: Outcome) -> None:
             form = self.form
@@ -581,7 +585,7 @@ class NewScreen(LscScreen):
         if self.app.demo or form is None:
             return DEMO if self.app.demo else "open a preset first, Enter does"
         if out is None or self.checking:
-            return "still checking, in a moment"
+            return ""  # L waits for the check
         if out.faults:
             more = f" (and {len(out.faults) - 1} more)" if len(out.faults) > 1 else ""
             return f"✗ {problem_words(form, out.faults[0])}{more}"
@@ -593,7 +597,11 @@ class NewScreen(LscScreen):
 
     def action_launch(self) -> None:
         form, out = self.form, self.outcome
-        if form is None or out is None:
+        if form is None:
+            return
+        if out is None or self.checking:
+            self._launch_checked = True
+            self.say("checking the form before launch …")
             return
         form = form.copy()
         answers: Answers = {"y": ("launch", partial(self._launch, form, len(out.runs)))}
