@@ -353,8 +353,10 @@ class LscScreen(Screen[None], inherit_bindings=False):
             covered = bool(self.message[0]) and not self.wide
             if covered:
                 self.say("")
+            # Enter that was typed before the viewer had the terminal: the terminal made a line feed of it.
+            early = event.key == "ctrl+j"
             if not covered or name != "back":
-                await self.perform(name, event.key)
+                await self.perform("open" if early else name, "enter" if early else event.key)
 
     async def _key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         done, changed, before = self._prompt_done, self._prompt_changed, field.value

@@ -152,7 +152,8 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
     out.done, busy = (sum(run.action == action for run in found) for action in ("done", "busy"))
     out.resolved |= {run.config.variant: run.config.flat() for run in reversed(plan.runs)}
     if busy:
-        out.problems.append(Problem("study", f"{busy} of its runs are being trained already", None, True))
+        are = "is" if busy == 1 else "are"
+        out.problems.append(Problem("study", f"{busy} of its runs {are} being trained already", None, True))
     elif out.done == len(found) and found:
         message = f"all {out.done} runs are finished; {free_name(form.runs_dir, form.study)} is a free name"
         out.problems.append(Problem("study", message))
