@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lsc_engine.common.deferred import import_deferred
 from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem, n_min, system
 from lsc_engine.vectors.families.tables import load_table
@@ -319,6 +320,7 @@ def test_loss_path_compiles_whole(name: str, n: int, classes: int | None) -> Non
     s = system(name, n, classes=classes)
     z, index = embeddings(n, 32), torch.arange(32) % s.count
     torch.compiler.reset()
+    import_deferred()
     got = torch.compile(s.cosine, backend="aot_eager", fullgraph=True)(z, index)
     torch.testing.assert_close(got, s.cosine(z, index))
     if s.structured:

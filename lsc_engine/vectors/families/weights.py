@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from fractions import Fraction
+from itertools import product
 from typing import ClassVar
 
 from lsc_engine.common.deferred import Tensor, torch
@@ -21,7 +22,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors import patterns, tensors
 from lsc_engine.vectors.base import VectorSystem
-from lsc_engine.vectors.subsets import Subsets
+from lsc_engine.vectors.subsets import LARGEST, Subsets
 
 # Scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -106,19 +107,27 @@ class Weights(VectorSystem):
         return found.squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
-        top, bottom = tensors.extremes(z, min(self.k, self.n - 1), min(self.k, self.n - 1))
-        parts = self._constant("parts", self._parts, z)[:, : top.shape[1]]
-        plus = (z.gather(1, top).unsqueeze(1) * parts).sum(2)
-        minus = (z.gather(1, bottom).unsqueeze(1) * parts).sum(2)
-        square = parts.square().sum(1)
-        length = (square.unsqueeze(1) + square.unsqueeze(0)).float().sqrt()
-        many = (parts > 0).sum(1)
-        # More parts than coordinates would put two values on one of them.
-        possible = many.unsqueeze(1) + many.unsqueeze(0) <= self.n
-        scores = (plus.unsqueeze(2) - minus.unsqueeze(1)) / length
-        best = scores.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
-        above, below = parts[best // len(parts)], parts[best % len(parts)]
-        return self._rank(_spread(top, above, self.k), _spread(bottom, below, self.k)).unsqueeze(1)
+        most = min(self.k, self.n - 1)
+        ends = torch.cat(tensors.extremes(z, most, most), 1)
+        parts, values = self._constant("parts", self._parts, z)[:, :most], z.gather(1, ends).unsqueeze(1)
+        plus, minus = (values[..., :most] * parts).sum(2), (values[..., most:] * parts).sum(2)
+        first, second, slots, length = (self._of_pairs(i, z) for i in range(4))
+        best = ((plus[:, first] - minus[:, second]) / length).argmax(1)
+        units = ends.gather(1, slots[best]).view(-1, 2, self.k).sort(-1).values
+        return self._rank(units[:, 0], units[:, 1]).unsqueeze(1)
+
+    def _pairs(self) -> list[tuple[int, int, list[int], float]]:
+        """Of each way to split k for the largest and for the smallest values, on at most n coordinates: the numbers of
+        the two splittings, which of these values the 2k units are on, and the length."""
+        most, found = min(self.k, self.n - 1), []
+        for (i, above), (j, below) in product(enumerate(self._parts), repeat=2):
+            ends = [end for end, units in enumerate([*above[:most], *below[:most]]) for _ in range(units)]
+            if len(set(ends)) <= self.n:
+                found.append((i, j, ends, math.sqrt(sum(x * x for x in (*above, *below)))))
+        return found
+
+    def _of_pairs(self, which: int, like: Tensor) -> Tensor:
+        return self._once(f"pairs {which}", like, lambda: torch.tensor([pair[which] for pair in self._pairs()]))
 
     def _units(self, index: Tensor) -> Tensor:
         self._require_int64()
@@ -132,18 +141,52 @@ class Weights(VectorSystem):
         return found
 
     def _rank(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """Index of units [..., k] and [..., k], each rising."""
-        number = 1 + (plus[..., 1:] != plus[..., :-1]).sum(-1)
-        found = torch.zeros_like(number)
+        """Index of units [..., k] and [..., k], each rising: as `Subsets.rank` counts, with all numbers of positive
+        coordinates at once. A set of p of `total` places has the number C(total, p) - 1 less the sum of
+        C(total - 1 - place, p - j) over its places, j = 0 to p - 1."""
+        k, n = self.k, self.n
+        slots = self._constant("slots", list(range(k)), plus)
+        rows = self._constant("rows", list(range(2 * k - 1, k - 1, -1)), plus)
+        cells = self._constant("cells", [(2 * k - 1 - slot) * (n + k) + n - 2 - slot for slot in range(k)], plus)
+        again = torch.nn.functional.pad(plus[..., 1:] == plus[..., :-1], (1, 0))
+        repeats = again.sum(-1)
+        # The units that open a coordinate, in order; unused slots behind, at a coordinate above all.
+        opening = slots.masked_fill(again, k).sort(-1).values
+        positions = torch.nn.functional.pad(plus, (0, 1), value=n).gather(-1, opening)
+        below = (minus.unsqueeze(-1) > positions.unsqueeze(-2)).sum(-1)
+        last, places, cuts, steps, others = self._once("counts", plus, self._counts)[repeats].unbind(-1)
+        of_places, of_steps, of_others = self._once("pascal", plus, self._pascal).unbind()
+        again = repeats.unsqueeze(-1)
+        row = (rows - again) * (n + k)
+        places = places - of_places.take(row + positions).sum(-1)
+        steps = steps - of_steps.take(row[..., 1:] + opening[..., 1:]).sum(-1)
+        last = last - of_others.take(cells + again + below - minus).sum(-1)
+        return torch.addcmul(last, torch.addcmul(steps, places, cuts), others)
+
+    def _counts(self) -> Tensor:
+        """By the number of repeated positive coordinates, k - p: the last index of the vectors with the first set and
+        steps; the last set of coordinates; how many steps there are, and the last; how many negative units."""
+        counts = [[0] * 5 for _ in range(self.k)]
         start = 0
         for block in self._blocks:
-            inside = number == block.p
-            # Rows of other blocks are ranked as the block's first vector, which keeps every table lookup in range.
-            mine = inside.unsqueeze(-1)
-            rank = block.rank(torch.where(mine, plus, block.first_plus(plus)), torch.where(mine, minus, block.p))
-            found = torch.where(inside, rank + start, found)
+            places, cuts, negatives = block.places.count, block.cuts.count, block.negative.count
+            counts[self.k - block.p] = [start + negatives - 1, places - 1, cuts, cuts - 1, negatives]
             start += block.count
-        return found
+        return torch.tensor(counts)
+
+    def _pascal(self) -> Tensor:
+        """C(n - 1 - c, size), C(k - 1 - c, size) and C(c, size) at [size + k - 1, c], c < n + k; 0 without meaning."""
+        n, k = self.n, self.k
+
+        def binomial(number: int, size: int) -> int:
+            return min(math.comb(number, size), LARGEST) if number >= 0 and size > 0 else 0
+
+        return torch.tensor(
+            [
+                [[binomial(of(c), row - k + 1) for c in range(n + k)] for row in range(2 * k)]
+                for of in (lambda c: n - 1 - c, lambda c: k - 1 - c, lambda c: c)
+            ]
+        )
 
     def _norm(self, units: Tensor) -> Tensor:
         """Length: the square counts the pairs of units on one coordinate."""
@@ -193,30 +236,3 @@ class _Block:
         for x in positions:
             minus = minus + (minus >= x.unsqueeze(-1))
         return torch.cat([plus, minus], -1)
-
-    def rank(self, plus: Tensor, minus: Tensor) -> Tensor:
-        stepped = plus[..., 1:] != plus[..., :-1]
-        fresh = torch.cat([torch.ones_like(plus[..., :1], dtype=torch.bool), stepped], -1)
-        # The p units that open a coordinate, in order: unused slots sort behind.
-        opening = torch.where(fresh, torch.arange(self.k, device=plus.device), self.k).sort(-1).values[..., : self.p]
-        positions = list(plus.gather(-1, opening).unbind(-1))
-        before = minus
-        for x in positions:
-            before = before - (minus > x.unsqueeze(-1)).long()
-        strictly = before + torch.arange(self.k, device=plus.device)
-        rank = self.places.rank(positions) * self.cuts.count
-        if self.p > 1:
-            rank = rank + self.cuts.rank(list((opening[..., 1:] - 1).unbind(-1)))
-        found: Tensor = rank * self.negative.count + self.negative.rank(list(strictly.unbind(-1)))
-        return found
-
-    def first_plus(self, like: Tensor) -> Tensor:
-        """Some valid positive units of this block: coordinates 0, 1, ..., p - 1, the last taking what is left."""
-        return torch.arange(self.k, device=like.device).clamp(max=self.p - 1).expand(like.shape)
-
-
-def _spread(positions: Tensor, parts: Tensor, k: int) -> Tensor:
-    """Positions [B, m] with parts [B, m] units each (k in all) -> the units' positions [B, k], rising."""
-    unit = torch.arange(k, device=positions.device).expand(len(positions), k).contiguous()
-    slot = torch.searchsorted(parts.cumsum(1).contiguous(), unit, right=True)
-    return positions.gather(1, slot).sort(1).values
