@@ -91,7 +91,7 @@ def width_of(line: Line) -> int:
     return sum(cell_len(text) for text, _ in line)
 
 
-def pad(line: Line, width: int) -> Line:
+def pad(line: Line, width: int, style: str = "") -> Line:
     """The line in exactly `width` cells, cut or filled at the end."""
     out: Line = []
     left = width
@@ -103,7 +103,7 @@ def pad(line: Line, width: int) -> Line:
         out.append((text, name))
         left -= length
     if left > 0:
-        out.append((" " * left, ""))
+        out.append((" " * left, style))
     return out
 
 

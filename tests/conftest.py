@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,26 +26,6 @@ os.environ["PYTHONWARNINGS"] = "error"
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
-
-
-# Files of some ten seconds of processor time and more, the longest first: with the others after them, the workers of
-# pytest-xdist end at nearly the same time (--no-loadscope-reorder in the Makefile keeps this order).
-LONG = (
-    "training/test_compiling", "training/test_stages", "training/test_curves", "cli/test_streams",
-    "faults/test_waiting", "tui/test_compare", "tui/test_new", "cli/test_no_home", "cli/test_data_cli",
-    "benchmarks/test_bench", "faults/test_together", "training/test_pictures", "training/test_devices",
-    "training/test_processes", "e2e/test_typing", "faults/test_signals", "tui/test_embeddings",
-    "faults/test_readers", "e2e/test_terminal", "cli/test_detached", "tui/test_form_runs", "tui/test_hostile",
-    "cli/test_look_cli", "tui/test_app", "tui/test_demo", "faults/test_mirrors", "faults/test_resume",
-    "training/test_loop", "training/test_step", "cli/test_train_cli", "faults/test_storage", "tui/test_closing",
-    "cli/test_watching", "training/test_embeddings", "vectors/test_systems", "runs/test_foreign",
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tests = Path(__file__).parent
-    places = {tests / f"{name}.py": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish() -> None:

@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial, reduce
+from functools import cache, reduce
 from itertools import product
 from typing import Any
 
@@ -22,17 +22,8 @@ from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import DefaultsResolver
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetFile, Variant, name_issues, read_header
-from lsc_engine.config.schema import (
-    REFERENCES,
-    SECTIONS,
-    TAGS,
-    Settings,
-    Ssl,
-    Tune,
-    meta_of,
-    references,
-    settings_fields,
-)
+from lsc_engine.config.references import KEYS, references
+from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, Tune, meta_of, settings_fields
 from lsc_engine.config.tuning import tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 
@@ -194,9 +185,9 @@ def _renamed(variant: Table, rename: Callable[[str], str]) -> Table:
         result["needs"] = rename(needs)
     elif isinstance(needs, list):
         result["needs"] = [rename(str(need)) for need in needs]
-    for reference in references(partial(lookup, variant)):
+    for reference in references(variant):
         if reference.variant is not None:
-            value = f"{REFERENCES[reference.key]}@{rename(reference.variant)}"
+            value = f"{KEYS[reference.key]}@{rename(reference.variant)}"
             result = merge(result, nested(reference.key, value))
     return result
 
@@ -247,11 +238,7 @@ def draft_variants(raw: Table) -> list[VariantDraft]:
         merged = switched_off(overlay(base, own))
         given = table.get("needs", [])
         listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-        needs = [
-            name
-            for name in (*listed, *(r.variant for r in references(partial(lookup, merged))))
-            if isinstance(name, str)
-        ]
+        needs = [name for name in (*listed, *(r.variant for r in references(merged))) if isinstance(name, str)]
         name = table["name"] if isinstance(table.get("name"), str) else f"number {number}"
         drafts.append(VariantDraft(name, str(table.get("label", name)), tuple(dict.fromkeys(needs)), merged, own))
     return drafts
@@ -298,10 +285,11 @@ def _resolved(
             draft.warnings += result.warnings
             if result.settings is not None:
                 settings[draft.name] = result.settings
-        measured = {r.variant for found in settings.values() for r in found.references if r.of_means}
+        measured = {r.variant for found in settings.values() for r in references(found) if r.of_means}
         for draft in drafts:
             if draft.settings is not None and draft.name in measured:
-                draft.settings = draft.settings.with_values({"eval.class_means": True})
+                evaluation = draft.settings.eval.model_copy(update={"class_means": True})
+                draft.settings = draft.settings.model_copy(update={"eval": evaluation})
         issues += _identical(wanted)
     return drafts, wanted, issues + _collected([d.issues for d in wanted], wanted, named="variants" in raw)
 
@@ -343,7 +331,7 @@ def _with_tries(
     except UsageError as error:
         return preset, [ValidationIssue("tune", sentence) for sentence in error.faults]
     names = {(old, repr(values)): new for new, (old, values) in origin.items()}
-    settings = {one.name: one.settings for one in preset.variants}
+    settings = {one.name: one.settings.model_dump() for one in preset.variants}
     purposes = tune_purposes(preset)
 
     def fixed(name: str) -> str:
@@ -353,7 +341,7 @@ def _with_tries(
         point = dict(values)
         for key in grid:
             if key.startswith(("optimizer.", "train.")) and old in settings:
-                own = settings[old].value(key)
+                own = lookup(settings[old], key)
                 point[key] = own if own in grid[key] else grid[key][len(grid[key]) // 2]
         return names[old, repr(point)]
 
@@ -441,10 +429,14 @@ def _identical(drafts: list[VariantDraft]) -> list[ValidationIssue]:
     issues = []
     seen: list[tuple[Settings, str]] = []
     for name, settings in ((draft.name, draft.settings) for draft in drafts if draft.settings is not None):
-        idle: Table = {"eval.class_means": False, "eval.embeddings": "auto"}
-        idle |= {"data.augment_per": "image"} if settings.data.augment == "none" else {}
-        idle |= {"model.width": 1.0} if settings.model.name.startswith(("vit-", "timm:")) else {}
-        computed = settings.with_values(idle)
+        augment = {"augment_per": "image"} if settings.data.augment == "none" else {}
+        width = {"width": 1.0} if settings.model.name.startswith(("vit-", "timm:")) else {}
+        update = {
+            "eval": settings.eval.model_copy(update={"class_means": False, "embeddings": "auto"}),
+            "data": settings.data.model_copy(update=augment),
+            "model": settings.model.model_copy(update=width),
+        }
+        computed = settings.model_copy(update=update)
         if (twin := next((other for known, other in seen if known == computed), None)) is not None:
             sentence = f'does exactly what variant "{twin}" does; change a setting'
             issues.append(ValidationIssue("name", sentence, name))

@@ -8,11 +8,11 @@ default depends on other settings is None here and filled in by defaults.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
@@ -52,10 +52,14 @@ def _none_if(default: object) -> AfterValidator:
     return AfterValidator(lambda value: None if value == default and type(value) is type(default) else value)
 
 
-def _optimizer_name(value: Any) -> str:
-    """The tag of [optimizer], a table or a model; it may be left out."""
-    found = value.get("name", "adamw") if isinstance(value, dict) else value.name
-    return found if isinstance(found, str) else quoted(found)
+def _tag_of(key: str, default: str | None = None) -> Discriminator:
+    """Reads the tag of a union from a table or from a model."""
+
+    def tag(value: Any) -> str | None:
+        found = value.get(key, default) if isinstance(value, dict) else getattr(value, key, None)
+        return found if found is None or isinstance(found, str) else quoted(found)
+
+    return Discriminator(tag)
 
 
 def _known_metrics(levels: dict[str, float]) -> dict[str, float]:
@@ -238,7 +242,9 @@ class Ssl(Section):
     temperature: Annotated[float, Field(gt=0, le=1000)] = 0.5
 
 
-Target = Annotated[Lsc | CrossEntropy | Ssl, Field(discriminator="method")]
+Target = Annotated[
+    Annotated[Lsc, Tag("lsc")] | Annotated[CrossEntropy, Tag("ce")] | Annotated[Ssl, Tag("ssl")], _tag_of("method")
+]
 
 
 class AdamW(Section):
@@ -270,7 +276,7 @@ class Sgd(AdamW):
     """Momentum of sgd."""
 
 
-Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[Sgd, Tag("sgd")], Discriminator(_optimizer_name)]
+Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[Sgd, Tag("sgd")], _tag_of("name", "adamw")]
 
 
 class Train(Section):
@@ -387,38 +393,6 @@ class Tune(Section):
     the final values. Each best setting trains over the seeds."""
 
 
-# Dotted key of a setting that names another run -> what stands before the reference.
-REFERENCES = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the setting `key` takes from another run, `ref`: a run, or "@variant" of the same study."""
-
-    key: str
-    ref: str
-
-    @property
-    def variant(self) -> str | None:
-        """The variant of the same study that is meant, or None for a run."""
-        return self.ref[1:] if self.ref.startswith("@") else None
-
-    @property
-    def of_means(self) -> bool:
-        """Whether it is the class means that are taken over, which the other run stores at its end."""
-        return self.key in ("target.system", "target.order")
-
-
-def references(value_of: Callable[[str], Any]) -> tuple[Reference, ...]:
-    """All references of a run or a variant; `value_of` gives the value of a dotted key."""
-    found = ((key, before, value_of(key)) for key, before in REFERENCES.items())
-    return tuple(
-        Reference(key, value.removeprefix(before))
-        for key, before, value in found
-        if isinstance(value, str) and value.startswith(before) and value not in (before, INIT_ORDER)
-    )
-
-
 class Settings(Section):
     """Everything that decides a run except its seed."""
 
@@ -437,26 +411,6 @@ class Settings(Section):
     def system(self) -> str | None:
         """The vector system of the class centres, None where the method has none."""
         return self.target.system if isinstance(self.target, Lsc) else None
-
-    def value(self, key: str) -> Any:
-        """The value at a dotted key; None where the section has no such setting."""
-        section, _, name = key.rpartition(".")
-        return getattr(getattr(self, section) if section else self, name, None)
-
-    def with_values(self, values: Mapping[str, Any]) -> Self:
-        """The same settings with other values, by dotted key, which are not validated."""
-        found = self
-        for key, value in values.items():
-            section, _, name = key.rpartition(".")
-            if section:
-                value = getattr(found, section).model_copy(update={name: value})
-            found = found.model_copy(update={section or name: value})
-        return found
-
-    @property
-    def references(self) -> tuple[Reference, ...]:
-        """What it takes from other runs."""
-        return references(self.value)
 
     def flat(self) -> Table:
         """Dotted key -> value of every setting that has one."""
@@ -503,6 +457,12 @@ class RunConfig(Settings):
             key: whole.pop(key) for key in ("title", "source", "claim", "seed", "start_from") if key in whole
         }
         return {**words, "run": identity, **whole}
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any]]:
+    """(key, old value, new value) of every setting in which two runs differ; None where one has none."""
+    a, b = old.settings(), new.settings()
+    return [(key, a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
 
 
 # The tables of one run's settings, what a variant may change, each with the models that it may be.

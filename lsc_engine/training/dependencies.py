@@ -1,6 +1,6 @@
 """What a run needs of other runs: a table of vectors, class means, initial weights, a teacher.
 
-Runs are looked for in the runs folder of this one; `Settings.references` are the settings that name them.
+Runs are looked for in the runs folder of this one; config/references.py has the settings that name them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.config.load import load_run_config
-from lsc_engine.config.schema import Reference, RunConfig
+from lsc_engine.config.references import Reference, references
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.class_folders import labels_of, without
 from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -84,31 +85,35 @@ def load_dependencies(
     config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device
 ) -> RunDependencies:
     """Those of the run in `folder`. UsageError if a run, or what is needed of it, is missing."""
-    named = {one.key: one for one in config.references}
-    start = named.pop("start_from", None)
-    runs = {key: open_run(one.ref, [runs_dir]) for key, one in named.items()}
-    means = {key: _class_means(key, runs[key]) for key, one in named.items() if one.of_means}
-    teacher, vectors = runs.get("target.teacher"), means.get("target.system")
+    named = {reference.key: reference for reference in references(config)}
+    system, order = named.get("target.system"), named.get("target.order")
+    teacher, start = named.get("target.teacher"), named.get("start_from")
+    vectors = None if system is None else _class_means(system, runs_dir)
     if config.system is not None and config.system.startswith("file:"):
         from lsc_engine.vectors.families.tables import load_table
 
         vectors = load_table(Path(config.system.removeprefix("file:")))
     return RunDependencies(
         vectors=vectors,
-        class_means=means.get("target.order"),
+        class_means=None if order is None else _class_means(order, runs_dir),
         start=None if start is None else _initial_weights(config, start, folder, runs_dir),
-        teacher=None if teacher is None else _teacher(config, teacher, channels, device),
-        row_names=tuple((key, run.id, theirs) for key, run in runs.items() if (theirs := class_names(run.path))),
+        teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
+        row_names=tuple(
+            (one.key, run.id, theirs)
+            for one in (system, order, teacher)
+            if one is not None and (theirs := class_names((run := open_run(one.ref, [runs_dir])).path))
+        ),
     )
 
 
-def _class_means(key: str, run: Run) -> Tensor:
-    """The class means [classes, n] that a run stored at its end; `key`: the setting that names it."""
+def _class_means(reference: Reference, runs_dir: Path) -> Tensor:
+    """The class means [classes, n] that a run stored at its end."""
     from safetensors.torch import load_file
 
+    run = open_run(reference.ref, [runs_dir])
     path = run.path / CLASS_MEANS
     if not path.is_file():
-        raise UsageError(f"{key}: {run.id} has no {CLASS_MEANS}; train it with eval.class_means = true")
+        raise UsageError(f"{reference.key}: {run.id} has no {CLASS_MEANS}; train it with eval.class_means = true")
     try:
         return load_file(path)["class_means"]
     except Exception as error:
@@ -117,7 +122,7 @@ def _class_means(key: str, run: Run) -> Tensor:
 
 def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs_dir: Path) -> InitialWeights:
     def newest() -> checkpointing.Loaded:
-        return _newest(reference.key, open_run(reference.ref, [runs_dir]))
+        return _newest(reference, open_run(reference.ref, [runs_dir]))
 
     begun = recorded(folder, "start")
     try:
@@ -135,17 +140,18 @@ def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs
     return InitialWeights(reference.ref, other.data.classes if same else None, newest, names)
 
 
-def _newest(key: str, run: Run) -> checkpointing.Loaded:
+def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
     found = checkpointing.load_newest(run.path)
     if found is None:
-        raise UsageError(f"{key}: {run.id} has no good checkpoint")
+        raise UsageError(f"{reference.key}: {run.id} has no good checkpoint")
     return found
 
 
-def _teacher(config: RunConfig, run: Run, channels: int, device: torch.device) -> Teacher:
+def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
+    run = open_run(reference.ref, [runs_dir])
     other = load_run_config(run.path / PRESET)
-    found = _newest("target.teacher", run)
+    found = _newest(reference, run)
     layer = found.tensors.get("head.narrow.weight", found.tensors.get("head.layer.weight"))
     size, classes = config.data.image_size, other.data.classes
     if getattr(other.target, "loss", None) is not None:
@@ -155,7 +161,8 @@ def _teacher(config: RunConfig, run: Run, channels: int, device: torch.device) -
     dim = other.model.dim if isinstance(other.model.dim, int) else None
     residual = other.train.residual
     model = build_model(other.model, channels=channels, size=size, dim=dim, seed=0, residual=residual)
-    head = build_head(other.with_values({"target.teacher": None}), classes=classes, dim=layer.shape[1], seed=0)
+    plain = other.model_copy(update={"target": other.target.model_copy(update={"teacher": None})})
+    head = build_head(plain, classes=classes, dim=layer.shape[1], seed=0)
     assert isinstance(head, CrossEntropyHead)
     checkpointing.restore(nn.ModuleDict({"model": model, "head": head}), found.tensors)
     return Teacher(model.to(device), head.to(device), f"{run.id} step {found.step}", found.sha256)

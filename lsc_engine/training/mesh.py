@@ -8,6 +8,7 @@ weights are the same bit by bit on any number of processes; else by all_reduce, 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import deque
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.config.schema import Train
 from lsc_engine.data.stream import default_workers
 from lsc_engine.training.step import BatchLoss, MicroBatches, first_line
 
@@ -170,8 +172,8 @@ def _srun_environment() -> dict[str, str]:
 
 
 class Orders:
-    """What the first process of a step of srun decides between two runs, as it reaches the others: the next run
-    that all of them train, as text. Opened by all processes together: LscError if they do not
+    """What the first process of a step of srun decides between two runs, as it reaches the others: the arguments of
+    run_worker.main for the next run that all of them train. Opened by all processes together: LscError if they do not
     meet. A context manager."""
 
     def __init__(self) -> None:
@@ -187,21 +189,21 @@ class Orders:
             ) from None
         self._store.set_timeout(_LONGEST)
 
-    def give(self, order: str) -> Store:
+    def give(self, words: Sequence[str]) -> Store:
         """In the first process: train this next. Returns where the processes meet for it."""
-        self._store.set(f"order {self._number}", order)
+        self._store.set(f"order {self._number}", json.dumps(words))
         return self._meeting()
 
-    def take(self) -> tuple[str, Store] | None:
+    def take(self) -> tuple[list[str], Store] | None:
         """In the others: wait for what comes next; None when the first process has ended."""
         try:
-            order = self._store.get(f"order {self._number}").decode()
-            if not order:
+            words = json.loads(self._store.get(f"order {self._number}"))
+            if words is None:
                 self._store.set(f"left {self._rank}", "")
         except dist.DistError:
             # The store was in the first process.
             return None
-        return (order, self._meeting()) if order else None
+        return None if words is None else (words, self._meeting())
 
     def __enter__(self) -> Orders:
         return self
@@ -209,7 +211,7 @@ class Orders:
     def __exit__(self, *error: object) -> None:
         """The others learn that nothing comes next, before the store is gone with the first process."""
         if self._rank == 0:
-            self._store.set(f"order {self._number}", "")
+            self._store.set(f"order {self._number}", "null")
             # One that does not answer has an end of its own.
             with suppress(dist.DistError):
                 self._store.wait([f"left {rank}" for rank in range(1, self._size)], _FAREWELL)
@@ -244,6 +246,12 @@ class PartedGradient:
         self._memory_agreed = mesh.size == 1
         # Whether the first process requested a stop before the last step, and the one before: 0 or 1, on the device.
         self._stops: deque[Tensor] = deque(maxlen=2)
+
+    @classmethod
+    def of(cls, network: nn.Module, micro_batches: MicroBatches, mesh: Mesh, train: Train) -> PartedGradient | None:
+        """As [train] sets it; None for batches in one part."""
+        parts, deterministic = train.parts or 1, train.deterministic or False
+        return None if parts == 1 else cls(network, micro_batches, mesh, parts, deterministic)
 
     def backward(
         self,

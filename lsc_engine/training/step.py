@@ -342,9 +342,11 @@ class MicroBatches:
         # A buffer that is not in the state_dict never changes.
         kept = network.state_dict().keys()
         running = [buffer for name, buffer in network.named_buffers() if buffer.numel() and name in kept]
-        # Copied at every step: on a GPU all tensors of one type by one operation.
-        self._running = [[b for b in running if b.dtype == kind] for kind in {b.dtype for b in running}]
-        self._before = [[b.clone() for b in group] for group in self._running]
+        # Copied at every step: all contiguous tensors of one type by one operation, others one by one.
+        flat = [b.view(-1) for b in running if b.is_contiguous()]
+        self._running = [[b for b in flat if b.dtype == kind] for kind in {b.dtype for b in flat}]
+        self._running += [[b] for b in running if not b.is_contiguous()]
+        self._before = [torch.cat(group) for group in self._running]
 
     @property
     def size(self) -> int:
@@ -366,7 +368,7 @@ class MicroBatches:
         graphs; all leave everything as it was before.
         """
         for running, before in zip(self._running, self._before, strict=True):
-            torch._foreach_copy_(before, running)
+            torch.cat(running, out=before)
         while True:
             reseed()
             try:
@@ -414,4 +416,4 @@ class MicroBatches:
         """Gradients and running statistics as before the try."""
         self._network.zero_grad(set_to_none=True)
         for running, before in zip(self._running, self._before, strict=True):
-            torch._foreach_copy_(running, before)
+            torch._foreach_copy_(running, before.split([len(b) for b in running]))

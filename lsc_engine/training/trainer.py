@@ -42,8 +42,8 @@ class Clock:
     """Training seconds over all attempts of a run, without compiling, evaluation and saving; paused until `restart`
     where one of them begins."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._seconds = device, 0.0
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self._device, self._seconds = device, seconds
         self._since: float | None = time.perf_counter()
 
     @property
@@ -55,8 +55,13 @@ class Clock:
         """Drop the time since the clock was created or last paused, as after a step that compiled."""
         self._since = self._now()
 
+    def set(self, seconds: float) -> None:
+        """Those of earlier attempts."""
+        self._seconds = seconds
+        self.restart()
+
     def add(self, seconds: float) -> None:
-        """Count `seconds` before now, as those of earlier attempts, which `restart` does not drop."""
+        """Count `seconds` before now, which `restart` does not drop."""
         self._seconds += seconds
         self.restart()
 
@@ -119,7 +124,7 @@ class Trainer:
         self._operations = batch_size * operations(self.model, channels, size, class_layer, device)
         if device.type == "cpu":
             torch.set_num_threads(cpu_threads(self._operations, parts))
-        self.freezer = EtfFreezer(self.network, config.model, config.seed)
+        self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
         self.batches = Batches(
@@ -144,11 +149,7 @@ class Trainer:
         self._rate: dict[str, Any] = {"base": o.lr, "schedule": o.schedule, "gamma": o.gamma or 0.1}
         self._rate |= {"total": derived.total_steps, "warmup": derived.warmup_steps, "milestones": derived.milestones}
         self.micro_batches = step.MicroBatches(self.network, batch_size // parts, device)
-        self._parted = (
-            PartedGradient(self.network, self.micro_batches, self.mesh, parts, bool(config.train.deterministic))
-            if parts > 1
-            else None
-        )
+        self._parted = PartedGradient.of(self.network, self.micro_batches, self.mesh, config.train)
         self._stochastic = step.has_dropout(self.model)
         self.clock = Clock(device)
         self._eager = self._why_eager()
@@ -535,7 +536,7 @@ class Trainer:
         self._until |= state.get("until", {})
         self._chosen_at = state.get("chosen_at", -1)
         self._seconds_before = state["seconds"]
-        self.clock.add(self._seconds_before)
+        self.clock.set(self._seconds_before)
         self.evaluator.pending = state["owes_evaluation"]
         self.freezer.load_state_dict(state)
         threads = state["threads"]

@@ -12,10 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from idle import parse_once, until_idle
 from samples import START, make_study
-
-from tests.processes import popen
 
 # Times of day in pictures are those of one place.
 os.environ["TZ"] = "UTC"
@@ -26,19 +23,6 @@ time.tzset()
 def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that ends by itself could be gone before a slow test looks."""
     monkeypatch.setattr("lsc_tui.screens.base.MESSAGE_SECONDS", 3600.0)
-
-
-@pytest.fixture(autouse=True)
-def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textual.css.stylesheet.Stylesheet._parse_rules", parse_once)
-    for module in ("app", "pilot"):
-        monkeypatch.setattr(f"textual.{module}.wait_for_idle", until_idle)
-
-
-@pytest.fixture(autouse=True)
-def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the viewer starts (verdicts, checks, figures) need not load Python and torch each time."""
-    monkeypatch.setattr("subprocess.Popen", popen)
 
 
 @pytest.fixture(autouse=True)

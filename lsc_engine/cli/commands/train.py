@@ -112,7 +112,8 @@ def fork(
     parent = open_run(ref, [options.runs_dir])
     config, source = fork_config(parent, sets or (), name), describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
-    _start(config.study, this, options, detach, as_json, ["resume", this.id, *options.words()])
+    words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", place.device]
+    _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
 
 
 @cli.command("submit")
@@ -237,7 +238,7 @@ def _detach(
     ids = [run.id for run in runs]
     text = f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed\n"
     text += f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}"
-    if first.returncode == 0:
+    if first.code == 0:
         text = f"{study}: nothing is left to train, {log} has its table"
     answer(as_json, {"study": study, "pid": first.pid, "log": str(log), "runs": ids}, text)
 

@@ -64,10 +64,10 @@ class ForeignTail(MetricsTail):
                 self.problem = str(error)
                 return 0
             self.behind = self.waiting > 0
-            if rows:
+            if rows.steps:
                 self.table.add_rows(rows.as_group(self.table.lines))
-                self.table.lines += len(rows)
-            return len(rows)
+                self.table.lines += len(rows.steps)
+            return len(rows.steps)
         return 0
 
     def sample(self, places: int) -> MetricsTable:
@@ -83,8 +83,7 @@ class ForeignTail(MetricsTail):
                 continue
             except UnreadableError:
                 break
-            if rows:
-                table.add_rows(rows.as_group(0))
+            table.add_rows(rows.as_group(0))
             break
         return table
 
