@@ -15,7 +15,7 @@ from lsc_engine.common.duration import Duration
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.config.references import check_reference, moved_centres, references
+from lsc_engine.config.references import check_reference, moved_centres
 from lsc_engine.config.schema import CrossEntropy, Data, Eval, Lsc, Model, Settings, Ssl, acts, meta_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
@@ -77,7 +77,7 @@ class DefaultsResolver:
             parts["optimizer"] = given.optimizer.model_copy(update={"gamma": 0.1})
         settings = None if self.issues else given.model_copy(update=parts)
         if settings is not None:
-            for reference in references(settings):
+            for reference in settings.references:
                 if reference.variant is not None and (other := others.get(reference.variant)) is not None:
                     self.issues += check_reference(reference, settings, other)
                     if reference.key == "start_from" and (moved := moved_centres(settings, other)):

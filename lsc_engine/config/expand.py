@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from itertools import product
 from typing import Any
 
@@ -22,8 +22,17 @@ from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import DefaultsResolver
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetFile, Variant, name_issues, read_header
-from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, Tune, meta_of, settings_fields
+from lsc_engine.config.schema import (
+    REFERENCES,
+    SECTIONS,
+    TAGS,
+    Settings,
+    Ssl,
+    Tune,
+    meta_of,
+    references,
+    settings_fields,
+)
 from lsc_engine.config.tuning import tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 
@@ -185,9 +194,9 @@ def _renamed(variant: Table, rename: Callable[[str], str]) -> Table:
         result["needs"] = rename(needs)
     elif isinstance(needs, list):
         result["needs"] = [rename(str(need)) for need in needs]
-    for reference in references(variant):
+    for reference in references(partial(lookup, variant)):
         if reference.variant is not None:
-            value = f"{KEYS[reference.key]}@{rename(reference.variant)}"
+            value = f"{REFERENCES[reference.key]}@{rename(reference.variant)}"
             result = merge(result, nested(reference.key, value))
     return result
 
@@ -238,7 +247,11 @@ def draft_variants(raw: Table) -> list[VariantDraft]:
         merged = switched_off(overlay(base, own))
         given = table.get("needs", [])
         listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-        needs = [name for name in (*listed, *(r.variant for r in references(merged))) if isinstance(name, str)]
+        needs = [
+            name
+            for name in (*listed, *(r.variant for r in references(partial(lookup, merged))))
+            if isinstance(name, str)
+        ]
         name = table["name"] if isinstance(table.get("name"), str) else f"number {number}"
         drafts.append(VariantDraft(name, str(table.get("label", name)), tuple(dict.fromkeys(needs)), merged, own))
     return drafts
@@ -285,7 +298,7 @@ def _resolved(
             draft.warnings += result.warnings
             if result.settings is not None:
                 settings[draft.name] = result.settings
-        measured = {r.variant for found in settings.values() for r in references(found) if r.of_means}
+        measured = {r.variant for found in settings.values() for r in found.references if r.of_means}
         for draft in drafts:
             if draft.settings is not None and draft.name in measured:
                 evaluation = draft.settings.eval.model_copy(update={"class_means": True})

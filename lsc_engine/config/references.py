@@ -1,56 +1,13 @@
-"""What a run takes from other runs: class means, weights, a teacher. Each by RUN, or by "@variant" of the same study.
-
-A reference is the last part of a setting: `embeddings:REF` (target.system), `nearest:REF` (target.order), and REF
-itself (target.teacher, start_from).
-"""
+"""Whether what a run takes from another one fits: class means, weights, a teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.common.settings import Table, lookup
-from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
+from lsc_engine.config.schema import CrossEntropy, Lsc, Reference, Settings
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.vectors.choice import INIT_ORDER
-
-# Dotted key -> what stands before the reference.
-KEYS = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
-# Those that read the class means which the other run stores at its end.
-OF_MEANS = ("target.system", "target.order")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """`key` of one run refers to `ref`: "@variant", or a run."""
-
-    key: str
-    ref: str
-
-    @property
-    def variant(self) -> str | None:
-        """The variant of the same study that is meant, or None for a run."""
-        return self.ref[1:] if self.ref.startswith("@") else None
-
-    @property
-    def of_means(self) -> bool:
-        """Whether it is the class means that are taken over."""
-        return self.key in OF_MEANS
-
-
-def references(settings: Settings | Table) -> tuple[Reference, ...]:
-    """All references of resolved settings, or of the tables of a variant."""
-    found = []
-    for key, before in KEYS.items():
-        if isinstance(settings, dict):
-            value = lookup(settings, key)
-        else:
-            section, _, name = key.rpartition(".")
-            value = getattr(getattr(settings, section) if section else settings, name, None)
-        if isinstance(value, str) and value.startswith(before) and value not in (before, INIT_ORDER):
-            found.append(Reference(key, value.removeprefix(before)))
-    return tuple(found)
 
 
 def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Issue]:

@@ -393,6 +393,38 @@ class Tune(Section):
     the final values. Each best setting trains over the seeds."""
 
 
+# Dotted key of a setting that names another run -> what stands before the reference.
+REFERENCES = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the setting `key` takes from another run, `ref`: a run, or "@variant" of the same study."""
+
+    key: str
+    ref: str
+
+    @property
+    def variant(self) -> str | None:
+        """The variant of the same study that is meant, or None for a run."""
+        return self.ref[1:] if self.ref.startswith("@") else None
+
+    @property
+    def of_means(self) -> bool:
+        """Whether it is the class means that are taken over, which the other run stores at its end."""
+        return self.key in ("target.system", "target.order")
+
+
+def references(value_of: Callable[[str], Any]) -> tuple[Reference, ...]:
+    """All references of a run or a variant; `value_of` gives the value of a dotted key."""
+    found = ((key, before, value_of(key)) for key, before in REFERENCES.items())
+    return tuple(
+        Reference(key, value.removeprefix(before))
+        for key, before, value in found
+        if isinstance(value, str) and value.startswith(before) and value not in (before, INIT_ORDER)
+    )
+
+
 class Settings(Section):
     """Everything that decides a run except its seed."""
 
@@ -411,6 +443,16 @@ class Settings(Section):
     def system(self) -> str | None:
         """The vector system of the class centres, None where the method has none."""
         return self.target.system if isinstance(self.target, Lsc) else None
+
+    def value(self, key: str) -> Any:
+        """The value at a dotted key; None where the section has no such setting."""
+        section, _, name = key.rpartition(".")
+        return getattr(getattr(self, section) if section else self, name, None)
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """What it takes from other runs."""
+        return references(self.value)
 
     def flat(self) -> Table:
         """Dotted key -> value of every setting that has one."""

@@ -16,8 +16,8 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import Table
 from lsc_engine.config.derived import data_notes, derive, known_shortfall, missing_data, standardized
 from lsc_engine.config.load import list_presets, load_run_config
-from lsc_engine.config.references import Reference, check_reference, references
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.references import check_reference
+from lsc_engine.config.schema import Reference, RunConfig
 from lsc_engine.data.dataset import data_set
 from lsc_engine.mirrors.supervise import check_tools
 from lsc_engine.registry import MODELS
@@ -73,7 +73,7 @@ def check_study(
         if run.action == "done" and run.moved_from is not None:
             message(f"note: {run.id} was trained on the images in {run.moved_from}; its results are shown as they are")
     check_device(options, use_torch=use_torch)
-    check_tools(tool for config in configs for tool in config.log.also or ())
+    check_tools([tool for config in configs for tool in config.log.also or ()])
     report_notes(configs, options, message)
 
 
@@ -229,7 +229,7 @@ def check_prerequisites(
     """The runs that these build on are finished and fit; with `options.wait` waits for them."""
     runs = list(runs)
     configs, planned, reported = [run.config for run in runs], {run.id for run in runs}, set[str]()
-    needed = {r.ref for config in configs for r in references(config) if r.ref not in planned}
+    needed = {r.ref for config in configs for r in config.references if r.ref not in planned}
     while options.wait:
         held: dict[str, Holder] = {}
         for name in needed:
@@ -251,7 +251,7 @@ def missing_prerequisites(
 ) -> list[str]:
     """A sentence for everything needed of runs in `runs_dir` that is not there, with the command that makes it. Runs in
     `planned` are trained first; a run that has `begun` has its weights already."""
-    wanted = [(r, config) for config in configs for r in references(config) if r.ref not in planned]
+    wanted = [(r, config) for config in configs for r in config.references if r.ref not in planned]
     wanted = [(r, config) for r, config in wanted if not begun or r.key != "start_from"]
     return sorted({sentence for reference, config in wanted for sentence in _problems(reference, config, runs_dir)})
 

@@ -16,8 +16,7 @@ from lsc_engine.common.settings import Table, flatten, lookup, merge
 from lsc_engine.config import expand
 from lsc_engine.config.load import read_preset
 from lsc_engine.config.preset import Preset, PresetFile, Variant
-from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.schema import REFERENCES, RunConfig
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
 from lsc_engine.config.validation_errors import PresetError
@@ -210,10 +209,10 @@ def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterab
     runs = []
     for variant, seed in ((variant, seed) for variant in variants for seed in seeds):
         settings = variant.settings
-        for reference in references(settings):
+        for reference in settings.references:
             # `@name` becomes the id of that variant's run of the same study and seed.
             if reference.variant is not None:
-                run = KEYS[reference.key] + run_id(study, reference.variant, seed)
+                run = REFERENCES[reference.key] + run_id(study, reference.variant, seed)
                 section, _, name = reference.key.rpartition(".")
                 value = getattr(settings, section).model_copy(update={name: run}) if section else run
                 settings = settings.model_copy(update={section or name: value})

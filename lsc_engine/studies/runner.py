@@ -22,12 +22,12 @@ from lsc_engine.common.safe_io import last_line
 from lsc_engine.common.settings import Table
 from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import requests
-from lsc_engine.runs.folder.layout import LOG, split_id
+from lsc_engine.runs.folder.layout import LOG, run_folder, split_id
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.folder.process import DETACHED, python_command, this_process
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
 from lsc_engine.runs.read.logs import LogTail
-from lsc_engine.runs.read.run import open_run
+from lsc_engine.runs.read.run import Run
 from lsc_engine.studies import control
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
@@ -83,7 +83,7 @@ def unended_tries(tries: TunePlan, runs_dir: Path, *, in_job: bool = False) -> l
     job, which does not wait."""
     found = []
     for attempt in tries.runs:
-        run = open_run(attempt.id, [runs_dir])
+        run = Run(run_folder(runs_dir, attempt.id), attempt.id, runs_dir)
         state = run.status().shown_state
         if (held := holder(run.path)) is not None:
             found.append(f"{run.id}: {held.sentence(waits=in_job)}")
@@ -98,7 +98,8 @@ def after_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Messag
     if no try finished."""
     tries: dict[str, list[Tried]] = {}
     for attempt in tune.runs:
-        tries.setdefault(attempt.of, []).append(Tried(attempt.values, open_run(attempt.id, [runs_dir])))
+        run = Run(run_folder(runs_dir, attempt.id), attempt.id, runs_dir)
+        tries.setdefault(attempt.of, []).append(Tried(attempt.values, run))
     points: dict[str, list[Mapping[str, Any]]] = {}
     for variant, tried in tries.items():
         more = [one.values for one in tried if any(v not in tune.grid[key] for key, v in one.values.items())]
@@ -288,11 +289,11 @@ class Queue:
                 self.why[run.id] = f"needs {need}, which is not finished"
                 waits = True
                 continue
-            needed = open_run(need, [self.runs_dir])
-            state = self.states.get(need) or needed.status().state
+            folder = run_folder(self.runs_dir, need)
+            state = self.states.get(need) or read_status(folder).state
             if state == "finished":
                 continue
-            if need not in self._mine and (held := holder(needed.path)) is not None:
+            if need not in self._mine and (held := holder(folder)) is not None:
                 self._holders[need], self.why[run.id] = held, f"needs {need}: {held.sentence()}"
                 waits = True
                 continue

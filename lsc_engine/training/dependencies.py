@@ -1,6 +1,6 @@
 """What a run needs of other runs: a table of vectors, class means, initial weights, a teacher.
 
-Runs are looked for in the runs folder of this one; config/references.py has the settings that name them.
+Runs are looked for in the runs folder of this one; `Settings.references` are the settings that name them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.config.load import load_run_config
-from lsc_engine.config.references import Reference, references
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.schema import Reference, RunConfig
 from lsc_engine.data.class_folders import labels_of, without
 from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -85,7 +84,7 @@ def load_dependencies(
     config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device
 ) -> RunDependencies:
     """Those of the run in `folder`. UsageError if a run, or what is needed of it, is missing."""
-    named = {reference.key: reference for reference in references(config)}
+    named = {reference.key: reference for reference in config.references}
     system, order = named.get("target.system"), named.get("target.order")
     teacher, start = named.get("target.teacher"), named.get("start_from")
     vectors = None if system is None else _class_means(system, runs_dir)

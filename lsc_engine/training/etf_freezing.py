@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lsc_engine.common.formatting import grouped
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.schema import Model
 from lsc_engine.models import etf
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.training.schedule import derive_seed
@@ -21,14 +21,14 @@ from lsc_engine.training.schedule import derive_seed
 class EtfFreezer:
     """Fixes layers of `network`: here those that are fixed from the start on, in `update` those of Adaptive-ETF."""
 
-    def __init__(self, config: RunConfig, network: nn.Module) -> None:
-        self._network, self._seed, self._settings = network, config.seed, config.model
-        self._adaptive = config.model.etf_layers == "adaptive"
+    def __init__(self, network: nn.Module, settings: Model, seed: int) -> None:
+        self._network, self._seed, self._settings = network, seed, settings
+        self._adaptive = settings.etf_layers == "adaptive"
         self._layers = etf.consecutive_linear_layers(network)
         # Consecutive evaluations that found each layer above the threshold.
         self._streaks = [0] * len(self._layers)
         if not self._adaptive:
-            self._fix(etf.layers_to_fix(network, config.model))
+            self._fix(etf.layers_to_fix(network, settings))
 
     def _fix(self, names: list[str]) -> None:
         """The frame of each layer is a function of the run's seed and the layer's name."""

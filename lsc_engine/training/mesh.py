@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.config.schema import Train
 from lsc_engine.data.stream import default_workers
 from lsc_engine.training.step import BatchLoss, MicroBatches, first_line
 
@@ -246,12 +245,6 @@ class PartedGradient:
         self._memory_agreed = mesh.size == 1
         # Whether the first process requested a stop before the last step, and the one before: 0 or 1, on the device.
         self._stops: deque[Tensor] = deque(maxlen=2)
-
-    @classmethod
-    def of(cls, network: nn.Module, micro_batches: MicroBatches, mesh: Mesh, train: Train) -> PartedGradient | None:
-        """As [train] sets it; None for batches in one part."""
-        parts, deterministic = train.parts or 1, train.deterministic or False
-        return None if parts == 1 else cls(network, micro_batches, mesh, parts, deterministic)
 
     def backward(
         self,

@@ -124,7 +124,7 @@ class Trainer:
         self._operations = batch_size * operations(self.model, channels, size, class_layer, device)
         if device.type == "cpu":
             torch.set_num_threads(cpu_threads(self._operations, parts))
-        self.freezer = EtfFreezer(config, self.network)
+        self.freezer = EtfFreezer(self.network, config.model, config.seed)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
         self.batches = Batches(
@@ -149,7 +149,11 @@ class Trainer:
         self._rate: dict[str, Any] = {"base": o.lr, "schedule": o.schedule, "gamma": o.gamma or 0.1}
         self._rate |= {"total": derived.total_steps, "warmup": derived.warmup_steps, "milestones": derived.milestones}
         self.micro_batches = step.MicroBatches(self.network, batch_size // parts, device)
-        self._parted = PartedGradient.of(self.network, self.micro_batches, self.mesh, config.train)
+        self._parted = (
+            PartedGradient(self.network, self.micro_batches, self.mesh, parts, bool(config.train.deterministic))
+            if parts > 1
+            else None
+        )
         self._stochastic = step.has_dropout(self.model)
         self.clock = Clock(device)
         self._eager = self._why_eager()

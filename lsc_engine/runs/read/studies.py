@@ -6,12 +6,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.ids import study_fault
 from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, decoded, read_bytes
+from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import layout
 from lsc_engine.runs.read.run import Run, list_runs, open_run
@@ -136,11 +138,11 @@ def cost_of(run: Run) -> Cost:
 
 def stages_of(run: Run) -> tuple[list[Run], list[str]]:
     """Every run that this one needs, directly or through others, each once; and the ids that are not found."""
-    from lsc_engine.config.references import references
+    from lsc_engine.config.schema import references
 
     found: dict[str, Run] = {}
     missing: list[str] = []
-    pending = [reference.ref for reference in references(run.config)]
+    pending = [reference.ref for reference in references(partial(lookup, run.config))]
     while pending:
         name = pending.pop()
         if name in found or name in missing or name == run.id:
@@ -150,5 +152,5 @@ def stages_of(run: Run) -> tuple[list[Run], list[str]]:
         except UsageError:
             missing.append(name)
             continue
-        pending += [reference.ref for reference in references(found[name].config)]
+        pending += [reference.ref for reference in references(partial(lookup, found[name].config))]
     return list(found.values()), missing
