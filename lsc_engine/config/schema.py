@@ -501,12 +501,6 @@ class RunConfig(Settings):
         return {**words, "run": identity, **whole}
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any]]:
-    """(key, old value, new value) of every setting in which two runs differ; None where one has none."""
-    a, b = old.settings(), new.settings()
-    return [(key, a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
-
-
 # The tables of one run's settings, what a variant may change, each with the models that it may be.
 SECTIONS: dict[str, tuple[type[Section], ...]] = {
     "data": (Data,),

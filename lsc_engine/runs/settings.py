@@ -12,7 +12,7 @@ from lsc_engine.common.settings import MIRRORED, flatten, lookup
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
 # Where the images of a run lie: it may change, the images may not.
 PLACE = "data.path"
-# Settings that may name another run (config/references.py, which would load pydantic here).
+# Settings that may name another run (config/schema.py, which would load pydantic here).
 _REFERENCES = frozenset({"target.system", "target.order", "target.teacher", "start_from"})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -74,23 +73,15 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
 
 def _signal(who: process.Identity, number: int) -> None:
     """Send a signal to exactly this process, if it is still there."""
-    handle = None
-    with contextlib.suppress(OSError, AttributeError):
-        handle = os.pidfd_open(who.pid)
     try:
-        # With the handle open the pid cannot pass to another process between this look and the signal.
+        # psutil sends nothing to another process that has got the pid meanwhile.
+        found = psutil.Process(who.pid)
         if process.is_alive(who):
-            if handle is not None:
-                signal.pidfd_send_signal(handle, number)
-            else:
-                os.kill(who.pid, number)
-    except ProcessLookupError:
+            found.send_signal(number)
+    except psutil.NoSuchProcess:
         pass
-    except PermissionError:
+    except psutil.AccessDenied:
         raise LscError(f"pid {who.pid} belongs to another user: it cannot be ended from here") from None
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

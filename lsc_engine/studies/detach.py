@@ -7,8 +7,8 @@ import contextlib
 import os
 import select
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError, UsageError
@@ -24,68 +24,41 @@ _IGNORE_HANGUP = 'trap "" HUP USR1; exec "$@"'
 # The descriptor into which a started process writes once its work has begun.
 _BEGUN = "LSC_SIGN_OF_LIFE"
 BEGIN_SECONDS = 90.0
-_children: list[subprocess.Popen[bytes]] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """A detached process after its first moments: `code` if it has ended already, and its last line."""
-
-    pid: int
-    code: int | None
-    last: str
-
-
-def detach_study(words: Sequence[str], study: str, runs: Sequence[StudyRun], runs_dir: Path) -> tuple[Launched, Path]:
+def detach_study(
+    words: Sequence[str], study: str, runs: Sequence[StudyRun], runs_dir: Path
+) -> tuple[subprocess.Popen[bytes], Path]:
     """Start `lsc-engine` with `words` in the background to train `runs`, which are queued for it. Returns when it
-    has begun to train, and its log. LscError with its last words if it ended before."""
+    has begun to train (`report_begun`) or has ended already, and its log. LscError with its last words if it failed."""
     log = launch_log(runs_dir, study)
-
-    def started(pid: int) -> None:
-        who = replace(this_process(), pid=pid, pid_start=process_start(pid) or 0.0)
-        for run in runs:
-            if run.action != "done":
-                control.enqueue(run.folder, run.attempts, who)
-
-    first = launch(python_command("-m", "lsc_engine", *words), log, started)
-    if first.code:
-        how = f"ended at once with exit code {first.code}" if first.code > 0 else f"was killed by signal {-first.code}"
-        text = f"the detached process {how}: {first.last or 'it printed nothing'}. Its log: {log}"
-        raise UsageError(text) if first.code == 2 else LscError(text)
-    return first, log
-
-
-def detach(argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
-    """Start `argv` detached, its output appended to `log`, with `env` and `DETACHED` = 1 added to this environment. Its
-    pid; LscError if it cannot be started."""
-    return _start(argv, log, env or {}, cwd, ()).pid
-
-
-def launch(
-    argv: Sequence[str], log: Path, started: Callable[[int], None] = lambda pid: None, *, seconds: float = BEGIN_SECONDS
-) -> Launched:
-    """`detach`, call `started` with the pid, then wait until the process reports by `report_begun` that its work has
-    begun, or ends, or `seconds` are over."""
     before = log.stat().st_size if log.is_file() else 0
     ours, theirs = os.pipe()
     try:
-        child = _start(argv, log, {_BEGUN: str(theirs)}, None, (theirs,))
+        child = detach(python_command("-m", "lsc_engine", *words), log, begun=theirs)
     except BaseException:
         os.close(ours)
         raise
     finally:
         os.close(theirs)
     try:
-        started(child.pid)
-        ready, _, _ = select.select([ours], [], [], seconds)
+        who = replace(this_process(), pid=child.pid, pid_start=process_start(child.pid) or 0.0)
+        for run in runs:
+            if run.action != "done":
+                control.enqueue(run.folder, run.attempts, who)
+        ready, _, _ = select.select([ours], [], [], BEGIN_SECONDS)
         # Nothing to read means that every copy of the other end is closed: the process has ended, or soon has.
         silent = bool(ready) and not os.read(ours, 1)
     finally:
         os.close(ours)
     if silent:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(seconds)
-    return Launched(child.pid, child.poll(), last_line(log, before))
+            child.wait(BEGIN_SECONDS)
+    if code := child.poll():
+        how = f"ended at once with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+        text = f"the detached process {how}: {last_line(log, before) or 'it printed nothing'}. Its log: {log}"
+        raise UsageError(text) if code == 2 else LscError(text)
+    return child, log
 
 
 def report_begun() -> None:
@@ -97,32 +70,24 @@ def report_begun() -> None:
             os.close(int(number))
 
 
-def _start(
-    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None, keep: tuple[int, ...]
-) -> subprocess.Popen[bytes]:
+def detach(argv: Sequence[str], log: Path, *, begun: int | None = None) -> subprocess.Popen[bytes]:
+    """Start `argv` detached, its output appended to `log`, with `DETACHED` = 1 added to this environment; `begun`: the
+    descriptor into which it reports that its work has begun. LscError if it cannot be started."""
+    env = {**os.environ, DETACHED: "1"} | ({} if begun is None else {_BEGUN: str(begun)})
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             ["/bin/sh", "-c", _IGNORE_HANGUP, "sh", *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=cwd,
-            env={**os.environ, DETACHED: "1", **env},
+            env=env,
             start_new_session=True,
-            pass_fds=keep,
+            pass_fds=() if begun is None else (begun,),
         )
     except OSError as error:
         raise LscError(f"{argv[0]} cannot be started: {error.strerror}") from None
     finally:
         os.close(output)
-    reap()
-    _children.append(child)
-    return child
-
-
-def reap() -> None:
-    """Collect detached processes that have ended, so that none stays a zombie of a long-lived viewer."""
-    _children[:] = [child for child in _children if child.poll() is None]

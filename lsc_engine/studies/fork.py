@@ -13,14 +13,14 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import Table, flatten
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.load import load_run_config
-from lsc_engine.config.schema import RunConfig, differences
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.typed import parse_sets
 from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
 from lsc_engine.runs.folder.classes import read_classes, write_classes
 from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import Run
-from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
+from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE, differences
 from lsc_engine.studies.plan import plan_study
 
 
@@ -58,7 +58,7 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     after = plan.runs[0].config.model_copy(update={"study": parent.study, "variant": variant, "label": variant})
     problems = [
         f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
-        for key, old, _ in differences(before, after)
+        for key, (old, _) in sorted(differences(before.settings(), after.settings()).items())
         if not key.startswith(FORK_CHANGES)
         or key in FORK_KEEPS
         or (key == "target.loss" and after.target.method == "ce")  # its class layer has a bias, or none

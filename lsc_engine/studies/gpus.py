@@ -76,11 +76,11 @@ def _list_gpus() -> list[_Gpu]:
     gpus = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        whole = (str(index), _text(pynvml.nvmlDeviceGetUUID(handle)))
+        whole = (str(index), pynvml.nvmlDeviceGetUUID(handle))
         if (instances := _instances(pynvml, handle)) is None:
             gpus.append(_Gpu(*whole, _idle(pynvml, handle), whole))
         for place, instance in enumerate(instances or ()):
-            own = (f"{index}:{place}", _text(pynvml.nvmlDeviceGetUUID(instance)))
+            own = (f"{index}:{place}", pynvml.nvmlDeviceGetUUID(instance))
             gpus.append(_Gpu(*own, _idle(pynvml, instance), own if place else (*own, *whole)))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -94,10 +94,6 @@ def _list_gpus() -> list[_Gpu]:
             break
         chosen += hits
     return chosen
-
-
-def _text(answer: str | bytes) -> str:
-    return answer.decode() if isinstance(answer, bytes) else answer
 
 
 def _idle(nvml: Any, handle: Any) -> bool:

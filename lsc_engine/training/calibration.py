@@ -93,16 +93,6 @@ def probability(head: Head, z: Tensor, labels: Tensor, scale: float) -> tuple[Te
     return (scale * head.score(z, labels).double() - total).exp().clamp(max=1), entropy, -total
 
 
-def calibration_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
-    """The expected calibration error of probabilities [N] of labels that are `right` [N] bool or not: the mean distance
-    of mean probability and share right over bins of equal width."""
-    place = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(
-        0, place.cpu(), (confidence - right.double()).cpu().double()
-    )
-    return float(gaps.abs().sum()) / len(confidence)
-
-
 def write_calibration(folder: Path, calibration: Calibration) -> None:
     """Into the run folder. Raises OSError."""
     replace_json(folder / CALIBRATION, asdict(calibration))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from lsc_engine.config.load import LARGEST_FILE
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import STUDIES
-from lsc_engine.studies.detach import detach, reap
+from lsc_engine.studies.detach import detach
 from lsc_engine.studies.prepare import free_name
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
@@ -94,19 +93,15 @@ def make_report(
     """Start what makes the report of a kind that does not train, in a session of its own, and wait for its end. Whether
     the report is there, and the log. `started` gets the process, `listed` is called once the study is to be seen."""
     began, log = time.time(), launch_file(form, "log")
-    pid = detach(python_command("-m", "lsc_engine", *launch_argv(form, keep_toml(form)), *plugin_words), log)
-    started(pid)
+    child = detach(python_command("-m", "lsc_engine", *launch_argv(form, keep_toml(form)), *plugin_words), log)
+    started(child.pid)
     preset, known = form.runs_dir / STUDIES / f"{form.study}.toml", False
-    while True:
-        reap()
-        try:
-            os.kill(pid, 0)
-        except OSError:
-            return _written_since(form.runs_dir / form.study / "report" / PAGE, began), log
+    while child.poll() is None:
         time.sleep(0.3)
         if not known and _written_since(preset, began):
             known = True
             listed()
+    return _written_since(form.runs_dir / form.study / "report" / PAGE, began), log
 
 
 def _written_since(path: Path, began: float) -> bool:

@@ -178,7 +178,8 @@ def test_compare(root: Path) -> None:
 
 def test_log_and_stop_a_live_run(root: Path) -> None:
     folder = root / "g/s/queued/seed-0"
-    pid = detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
+    child = detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
+    pid = child.pid
     wait_until(lambda: open_run(folder).status().shown_state == "running")
     status = read_status(folder)
     assert status.pid == pid
@@ -198,16 +199,18 @@ def test_log_and_stop_a_live_run(root: Path) -> None:
     assert again.returncode == 1
     assert "nothing to stop" in again.stderr
     assert (folder / "process.txt").read_text() == "first line\nlast line\n"
+    child.wait()
 
 
 def test_stop_now_ends_the_process(root: Path) -> None:
     folder = root / "g/s/queued/seed-0"
-    detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
+    child = detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
     wait_until(lambda: open_run(folder).status().shown_state == "running")
     write_status(folder, replace(read_status(folder), total_steps=7))
     ended = lsc(root, "stop", "queued", "--now")
     assert (ended.returncode, ended.stderr) == (0, "g/s/queued/seed-0 stopped\n")
     assert open_run(folder).status().shown_state == "stopped"
+    child.wait()
 
 
 def test_log_of_finished_runs(root: Path) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import PresetInfo, list_presets, load_preset, load_run_config
-from lsc_engine.config.schema import differences
 from lsc_engine.data.dataset import Counts
 from lsc_engine.data.datasets.glyphs import Glyphs
+from lsc_engine.runs.settings import differences
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 
@@ -176,7 +176,7 @@ def test_every_shipped_run_comes_back_from_its_own_preset(
         assert load_run_config(path) == run.config
         (again,) = plan_study(path).runs
         assert again.id == f"preset/default/seed-{run.config.seed}"
-        assert differences(run.config, again.config) == []
+        assert differences(run.config.settings(), again.config.settings()) == {}
         # As text: what only a table could tell is NaN, which equals nothing.
         assert repr(derive(again.config)) == repr(derive(run.config))
         assert tomllib.loads(again.config.to_toml())["run"]["label"] == run.config.label
@@ -223,7 +223,7 @@ def test_a_preset_is_no_record_of_a_run(study: Path) -> None:
 def test_differences_are_settings_only(study: Path) -> None:
     (a, *_) = plan_study(study, name="x", variants=["a"]).runs
     (b, *_) = plan_study(study, name="y", variants=["a"], sets=["optimizer.lr=0.5", "title=z"]).runs
-    assert differences(a.config, b.config) == [("optimizer.lr", 1e-3, 0.5)]
+    assert differences(a.config.settings(), b.config.settings()) == {"optimizer.lr": (1e-3, 0.5)}
 
 
 def test_own_presets_are_found_by_stem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import torch
 from report_studies import lsc
 
 from lsc_engine.config.load import check_text
-from lsc_engine.report.sections.analyses import NEIGHBOURS, area, flags, roc, search, smaller
+from lsc_engine.report.sections.analyses import NEIGHBOURS, flags, roc, search, smaller
+from lsc_engine.training.embedding_metrics import auroc
 
 PRESET = """
 title = "seven digits of ten"
@@ -124,11 +125,11 @@ def test_claims_on_what_a_report_measures_are_like_those_of_a_preset() -> None:
 def test_area_counts_pairs_and_ties_by_half() -> None:
     known, new = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0])
     pairs = [(1.0 if n > k else 0.5 if n == k else 0.0) for n in new for k in known]
-    assert area(known, new) == pytest.approx(sum(pairs) / 6)
+    assert auroc(new, known) == pytest.approx(sum(pairs) / 6)
     x, y = roc(known, new)
     assert (x[0], y[0]) == (0, 0)
     assert (x[-1], y[-1]) == (1, 1)
-    assert torch.trapezoid(y, x).item() == pytest.approx(area(known, new))
+    assert torch.trapezoid(y, x).item() == pytest.approx(auroc(new, known))
 
 
 def test_analysis_goes_with_training_alone() -> None:

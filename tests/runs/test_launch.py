@@ -16,36 +16,34 @@ import pytest
 from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.studies import detach
+from lsc_engine.studies.detach import detach
 from tests.waiting import wait_until
 
 from .conftest import MakeRun
 
 TELL = """
 import json, os, signal, sys
-print(json.dumps({"session": os.getsid(0), "pid": os.getpid(), "input": sys.stdin.read(), "here": os.getcwd(),
+print(json.dumps({"session": os.getsid(0), "pid": os.getpid(), "input": sys.stdin.read(),
     "hangup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, "mark": os.environ.get("LSC_DETACHED"),
-    "own": os.environ.get("OWN")}), flush=True)
+    }), flush=True)
 """
 
 
 def test_detached(tmp_path: Path) -> None:
     log = tmp_path / "logs/out.txt"
-    pid = detach.detach([sys.executable, "-c", TELL], log, env={"OWN": "a b"}, cwd=tmp_path)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    child = detach([sys.executable, "-c", TELL], log)
+    assert child.wait() == 0
     told = json.loads(log.read_text())
     assert told == {
-        "session": pid, "pid": pid, "input": "", "here": str(tmp_path), "hangup": True, "mark": "1", "own": "a b",
+        "session": child.pid, "pid": child.pid, "input": "", "hangup": True, "mark": "1",
     }  # fmt: skip
-    detach.reap()
-    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
     sleeping = "import time; time.sleep(1000)"
     code = (
         "import sys; from pathlib import Path; from lsc_engine.studies.detach import detach\n"
-        f"print(detach([sys.executable, '-c', {sleeping!r}], Path(sys.argv[1]) / 'out'))"
+        f"print(detach([sys.executable, '-c', {sleeping!r}], Path(sys.argv[1]) / 'out').pid)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     pid = int(done.stdout)
@@ -61,7 +59,7 @@ def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
 def test_what_cannot_start_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LscError, match="cannot be written"):
-        detach.detach(["true"], tmp_path / "file/log")
+        detach(["true"], tmp_path / "file/log")
 
 
 @pytest.fixture

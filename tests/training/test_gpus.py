@@ -49,8 +49,8 @@ class Driver:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
         return f"GPU-{index}abc"
 
-    def nvmlDeviceGetUUID(self, handle: str) -> bytes:
-        return handle.encode()
+    def nvmlDeviceGetUUID(self, handle: str) -> str:
+        return handle
 
     def nvmlDeviceGetMemoryInfo(self, handle: str, version: int = 1) -> SimpleNamespace:
         used = 9 * GB if handle == "GPU-3abc" else 0

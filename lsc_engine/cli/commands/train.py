@@ -238,7 +238,7 @@ def _detach(
     ids = [run.id for run in runs]
     text = f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed\n"
     text += f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}"
-    if first.code == 0:
+    if first.returncode == 0:
         text = f"{study}: nothing is left to train, {log} has its table"
     answer(as_json, {"study": study, "pid": first.pid, "log": str(log), "runs": ids}, text)
 

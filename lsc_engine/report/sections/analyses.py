@@ -27,7 +27,8 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.figures import draw_roc
 from lsc_engine.report.page import Page, md, table
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.training.calibration import calibration_error, fit_scale, probability
+from lsc_engine.training.calibration import fit_scale, probability
+from lsc_engine.training.embedding_metrics import auroc, calibration_error
 from lsc_engine.training.trained_run import TrainedRun, open_trained
 
 # At most this many queries, images in the database that is searched, and images of known and of held-out classes.
@@ -214,7 +215,7 @@ def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     best = [head.system.cosine(z, head.system.nearest(z)) for z in parts]
     known_scores, new_scores = ({"distance": 1 - u, "margin": b - u} for u, b in zip(used, best, strict=True))
     known_flagged, new_flagged = ((head.predict(z, unused="new") < 0).double().mean().item() for z in parts)
-    areas = {name: area(known_scores[name], new_scores[name]) for name in SCORES}
+    areas = {name: auroc(new_scores[name], known_scores[name]) for name in SCORES}
     curve = roc(known_scores["distance"], new_scores["distance"])
     unused = 1 - head.classes / head.system.count
     return Novelty(len(parts[0]), len(parts[1]), unused, (known_flagged, new_flagged), areas, curve)
@@ -271,13 +272,6 @@ def _calibrated_of(trained: TrainedRun, data: StudyData) -> Calibrated:
             nats = (-energy - scale * head.score(z, labels)).mean().item()
             measures[scale] = nats, sure.mean().item(), calibration_error(sure, predicted == labels)
     return Calibrated(fitted.scale, len(z), measures, (predicted == labels).double().mean().item())
-
-
-def area(known: Tensor, new: Tensor) -> float:
-    """Area under the ROC: how often a new image scores higher than a known one, ties counted half."""
-    ranked, value = known.double().sort().values, new.double()
-    below, upto = torch.searchsorted(ranked, value), torch.searchsorted(ranked, value, right=True)
-    return ((below + upto).double() / 2).mean().item() / len(ranked)
 
 
 def roc(known: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
