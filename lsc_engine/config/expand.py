@@ -301,8 +301,7 @@ def _resolved(
         measured = {r.variant for found in settings.values() for r in found.references if r.of_means}
         for draft in drafts:
             if draft.settings is not None and draft.name in measured:
-                evaluation = draft.settings.eval.model_copy(update={"class_means": True})
-                draft.settings = draft.settings.model_copy(update={"eval": evaluation})
+                draft.settings = draft.settings.with_values({"eval.class_means": True})
         issues += _identical(wanted)
     return drafts, wanted, issues + _collected([d.issues for d in wanted], wanted, named="variants" in raw)
 
@@ -442,14 +441,10 @@ def _identical(drafts: list[VariantDraft]) -> list[ValidationIssue]:
     issues = []
     seen: list[tuple[Settings, str]] = []
     for name, settings in ((draft.name, draft.settings) for draft in drafts if draft.settings is not None):
-        augment = {"augment_per": "image"} if settings.data.augment == "none" else {}
-        width = {"width": 1.0} if settings.model.name.startswith(("vit-", "timm:")) else {}
-        update = {
-            "eval": settings.eval.model_copy(update={"class_means": False, "embeddings": "auto"}),
-            "data": settings.data.model_copy(update=augment),
-            "model": settings.model.model_copy(update=width),
-        }
-        computed = settings.model_copy(update=update)
+        idle: Table = {"eval.class_means": False, "eval.embeddings": "auto"}
+        idle |= {"data.augment_per": "image"} if settings.data.augment == "none" else {}
+        idle |= {"model.width": 1.0} if settings.model.name.startswith(("vit-", "timm:")) else {}
+        computed = settings.with_values(idle)
         if (twin := next((other for known, other in seen if known == computed), None)) is not None:
             sentence = f'does exactly what variant "{twin}" does; change a setting'
             issues.append(ValidationIssue("name", sentence, name))

@@ -8,11 +8,11 @@ default depends on other settings is None here and filled in by defaults.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
@@ -448,6 +448,16 @@ class Settings(Section):
         """The value at a dotted key; None where the section has no such setting."""
         section, _, name = key.rpartition(".")
         return getattr(getattr(self, section) if section else self, name, None)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """The same settings with other values, by dotted key, which are not validated."""
+        found = self
+        for key, value in values.items():
+            section, _, name = key.rpartition(".")
+            if section:
+                value = getattr(found, section).model_copy(update={name: value})
+            found = found.model_copy(update={section or name: value})
+        return found
 
     @property
     def references(self) -> tuple[Reference, ...]:

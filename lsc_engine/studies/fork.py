@@ -43,7 +43,7 @@ def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
     if not changes:
         return config
     path = str(user_path(str(changes[PLACE])).absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    return config.with_values({PLACE: path})
 
 
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:

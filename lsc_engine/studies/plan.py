@@ -209,13 +209,13 @@ def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterab
     runs = []
     for variant, seed in ((variant, seed) for variant in variants for seed in seeds):
         settings = variant.settings
-        for reference in settings.references:
-            # `@name` becomes the id of that variant's run of the same study and seed.
-            if reference.variant is not None:
-                run = REFERENCES[reference.key] + run_id(study, reference.variant, seed)
-                section, _, name = reference.key.rpartition(".")
-                value = getattr(settings, section).model_copy(update={name: run}) if section else run
-                settings = settings.model_copy(update={section or name: value})
+        # `@name` becomes the id of that variant's run of the same study and seed.
+        runs_of = {
+            one.key: REFERENCES[one.key] + run_id(study, one.variant, seed)
+            for one in settings.references
+            if one.variant is not None
+        }
+        settings = settings.with_values(runs_of)
         config = preset.run_config(settings, seed, study=study, variant=variant.name, label=variant.label)
         needs = tuple(run_id(study, need, seed) for need in variant.needs)
         runs.append(RunPlan(config.run_id, config, needs, *variant.origin))

@@ -19,7 +19,7 @@ from lsc_engine.analysis.compare import Tried
 from lsc_engine.analysis.verdict import choose, growth, values_text
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import last_line
-from lsc_engine.common.settings import Table
+from lsc_engine.common.settings import MIRRORED, Table
 from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG, run_folder, split_id
@@ -28,13 +28,14 @@ from lsc_engine.runs.folder.process import DETACHED, python_command, this_proces
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.settings import PLACE
 from lsc_engine.studies import control
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
 from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus, share_host
 from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
-from lsc_engine.training.run_worker import THREADS
+from lsc_engine.training.run_worker import THREADS, Order
 from lsc_engine.training.signals import Signals
 
 _LOOK_SECONDS = 0.2
@@ -161,8 +162,7 @@ def train(
             train_queue = _sequential(todo, options) if here else _parallel(todo, options)
             report_begun()
             with display() as shown:
-                patience = {"for_all": wait_for_all, "patient": options.wait}
-                states = train_queue(Queue(todo, options.runs_dir, shown, signals, **patience))
+                states = train_queue(Queue(todo, options, shown, signals, for_all=wait_for_all))
             if signals.stop is None:
                 for study in sorted({split_id(run.id)[0] for run in todo}):
                     alerts.study_done(options.runs_dir, study, message)
@@ -192,25 +192,24 @@ def exit_code(states: Iterable[str], stop: int | None) -> int:
 
 class Queue:
     """The runs that are left, the states of those reached, and `why` what waits for other processes does. At its end it
-    waits for those runs of other processes that its own need; `for_all` (tries): for every run at work; `patient`
-    (--wait): for every run until it is free or finished."""
+    waits for those runs of other processes that its own need; `for_all` (tries): for every run at work; with
+    --wait for every run until it is free or finished."""
 
     def __init__(
         self,
         runs: Iterable[StudyRun],
-        runs_dir: Path,
+        options: ExecutionOptions,
         display: Display,
         signals: Signals,
         *,
         for_all: bool = False,
-        patient: bool = False,
     ) -> None:
-        self.runs_dir, self.display, self.signals = runs_dir, display, signals
+        self.options, self.display, self.signals = options, display, signals
         self.left = list(runs)
         self.states: dict[str, str] = {}
         self.why: dict[str, str] = {}
         self._mine = {run.id for run in self.left}
-        self._for_all, self._patient = for_all, patient
+        self._for_all = for_all
         self._holders: dict[str, Holder] = {}
         self._on_hold: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
@@ -248,7 +247,7 @@ class Queue:
         wanted = {
             name: held
             for name, held in self._holders.items()
-            if self._patient or ((self._for_all or name in needed) and held.at_work)
+            if self.options.wait or ((self._for_all or name in needed) and held.at_work)
         }
         notes = {(name, held.name): f"{held.sentence(waits=True)}; waiting for it" for name, held in wanted.items()}
         notes |= {(name, ""): self.why[name] for name in self._on_hold}
@@ -289,7 +288,7 @@ class Queue:
                 self.why[run.id] = f"needs {need}, which is not finished"
                 waits = True
                 continue
-            folder = run_folder(self.runs_dir, need)
+            folder = run_folder(self.options.runs_dir, need)
             state = self.states.get(need) or read_status(folder).state
             if state == "finished":
                 continue
@@ -341,11 +340,11 @@ def _parallel(runs: Sequence[StudyRun], options: ExecutionOptions) -> Callable[[
     slots, each = [Slot("CPU", "cpu")], options.gpus_per_run
     if options.gpus is not None or options.device.startswith("cuda") or has_gpus():
         slots = share_host(gpu_slots(options.gpus or "auto", each), len(runs), each)
-    return lambda queue: run_parallel(queue, slots, options.worker_arguments(), each)
+    return lambda queue: run_parallel(queue, slots)
 
 
-def run_parallel(queue: Queue, slots: list[Slot], arguments: list[str], processes: int = 1) -> dict[str, str]:
-    """Train with a worker per slot, of `processes` each. The state of each run reached, by id."""
+def run_parallel(queue: Queue, slots: list[Slot]) -> dict[str, str]:
+    """Train with a worker per slot. The state of each run reached, by id."""
     signals = queue.signals
     workers: dict[str, _Worker] = {}
     stopping = False
@@ -365,7 +364,7 @@ def run_parallel(queue: Queue, slots: list[Slot], arguments: list[str], processe
                 continue
             if (run := queue.next(worker.run.id for worker in workers.values())) is None:
                 break
-            workers[slot.label] = _Worker(run, slot, arguments, queue, processes)
+            workers[slot.label] = _Worker(run, slot, queue.options, queue.display)
         if workers:
             time.sleep(_LOOK_SECONDS)
         elif queue.left and signals.stop is None:
@@ -378,9 +377,8 @@ def run_parallel(queue: Queue, slots: list[Slot], arguments: list[str], processe
 class _Worker:
     """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler."""
 
-    def __init__(self, run: StudyRun, slot: Slot, arguments: list[str], queue: Queue, processes: int) -> None:
-        self._processes = processes
-        display = queue.display
+    def __init__(self, run: StudyRun, slot: Slot, options: ExecutionOptions, display: Display) -> None:
+        self._processes = processes = options.gpus_per_run
         self.run, self._display, self._shown_at = run, display, 0.0
         self._log = LogTail(run.folder / LOG)
         display.begin(run.id)
@@ -391,10 +389,10 @@ class _Worker:
                 pass
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         module = [*(torchrun if processes > 1 else []), "lsc_engine.training.run_worker"]
-        command = python_command("-m", *module, str(run.folder), "--runs-dir", str(queue.runs_dir))
-        command += ["--also", ",".join(run.config.log.also or ())] if run.action == "resume" else []
-        command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
-        command += ["--like", str(run.like)] if run.like is not None else []
+        changes: Table = {MIRRORED: run.config.log.also} if run.action == "resume" else {}
+        changes |= {PLACE: run.config.data.path} if run.moved_from is not None else {}
+        place = (run.folder, options.runs_dir, slot.device, options.data_dir, options.plugins)
+        order = Order(*place, like=run.like, changes=changes)
         # What torchrun would set, and warn of.
         env = {**os.environ, **slot.environment, DETACHED: "1"}
         if processes > 1:
@@ -405,7 +403,7 @@ class _Worker:
         except OSError:
             log = os.open(os.devnull, os.O_WRONLY)
         try:
-            command += ["--device", slot.device, *arguments]
+            command = python_command("-m", *module, order.to_json())
             self.process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

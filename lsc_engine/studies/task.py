@@ -28,6 +28,7 @@ from lsc_engine.studies.prepare import create_study, seeds_of
 from lsc_engine.studies.runner import after_tries, unended_tries
 from lsc_engine.studies.submit import TUNED, study_folder
 from lsc_engine.training import run_worker
+from lsc_engine.training.run_worker import Order
 from lsc_engine.training.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def main() -> int:
                 if not rank:
                     return Task(arguments, job, signals, orders).train()
                 # The first process judges how the runs end: another exit code than 0 would end it before that.
-                while (order := orders.take()) is not None:
-                    run_worker.main(*order)
+                while (taken := orders.take()) is not None:
+                    order, store = taken
+                    run_worker.main(Order.from_json(order), store)
                 return 0
         except LscError as error:
             print(error, file=sys.stderr)
@@ -124,14 +126,12 @@ class Task:
             message = control.record_exit(folder, "stopped", 143, f"{requests.STOPPED} while it waited").message
             print(f"{folder}: {message}")
             return 0
-        words = [str(folder), "--runs-dir", str(self._root), "--device", self._arguments.device]
-        words += ["--data-dir", str(self._arguments.data_dir)] if self._arguments.data_dir else []
-        words += [word for file in self._arguments.plugin for word in ("--plugin", str(file))]
         others = [other for other in seeds_of(folder) if other != folder and read_status(other).attempt]
-        if others and not read_status(folder).attempt:
-            # Another seed of the variant: the images must be the same.
-            words += ["--like", str(others[0])]
-        code = run_worker.main(words, self._orders.give(words) if self._orders is not None else None)
+        # Another seed of the variant: the images must be the same.
+        like = others[0] if others and not read_status(folder).attempt else None
+        given = self._arguments
+        order = Order(folder, self._root, given.device, given.data_dir, tuple(given.plugin), like)
+        code = run_worker.main(order, self._orders.give(order.to_json()) if self._orders is not None else None)
         status = read_status(folder)
         if status.state == "stopped" and status.message.startswith(requests.STOPPED):
             print(f"{folder}: {status.message}")

@@ -160,8 +160,7 @@ def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: 
     dim = other.model.dim if isinstance(other.model.dim, int) else None
     residual = other.train.residual
     model = build_model(other.model, channels=channels, size=size, dim=dim, seed=0, residual=residual)
-    plain = other.model_copy(update={"target": other.target.model_copy(update={"teacher": None})})
-    head = build_head(plain, classes=classes, dim=layer.shape[1], seed=0)
+    head = build_head(other.with_values({"target.teacher": None}), classes=classes, dim=layer.shape[1], seed=0)
     assert isinstance(head, CrossEntropyHead)
     checkpointing.restore(nn.ModuleDict({"model": model, "head": head}), found.tensors)
     return Teacher(model.to(device), head.to(device), f"{run.id} step {found.step}", found.sha256)

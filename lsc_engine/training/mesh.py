@@ -8,7 +8,6 @@ weights are the same bit by bit on any number of processes; else by all_reduce, 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import deque
@@ -171,8 +170,8 @@ def _srun_environment() -> dict[str, str]:
 
 
 class Orders:
-    """What the first process of a step of srun decides between two runs, as it reaches the others: the arguments of
-    run_worker.main for the next run that all of them train. Opened by all processes together: LscError if they do not
+    """What the first process of a step of srun decides between two runs, as it reaches the others: the next run
+    that all of them train, as text. Opened by all processes together: LscError if they do not
     meet. A context manager."""
 
     def __init__(self) -> None:
@@ -188,21 +187,21 @@ class Orders:
             ) from None
         self._store.set_timeout(_LONGEST)
 
-    def give(self, words: Sequence[str]) -> Store:
+    def give(self, order: str) -> Store:
         """In the first process: train this next. Returns where the processes meet for it."""
-        self._store.set(f"order {self._number}", json.dumps(words))
+        self._store.set(f"order {self._number}", order)
         return self._meeting()
 
-    def take(self) -> tuple[list[str], Store] | None:
+    def take(self) -> tuple[str, Store] | None:
         """In the others: wait for what comes next; None when the first process has ended."""
         try:
-            words = json.loads(self._store.get(f"order {self._number}"))
-            if words is None:
+            order = self._store.get(f"order {self._number}").decode()
+            if not order:
                 self._store.set(f"left {self._rank}", "")
         except dist.DistError:
             # The store was in the first process.
             return None
-        return None if words is None else (words, self._meeting())
+        return (order, self._meeting()) if order else None
 
     def __enter__(self) -> Orders:
         return self
@@ -210,7 +209,7 @@ class Orders:
     def __exit__(self, *error: object) -> None:
         """The others learn that nothing comes next, before the store is gone with the first process."""
         if self._rank == 0:
-            self._store.set(f"order {self._number}", "null")
+            self._store.set(f"order {self._number}", "")
             # One that does not answer has an end of its own.
             with suppress(dist.DistError):
                 self._store.wait([f"left {rank}" for rank in range(1, self._size)], _FAREWELL)

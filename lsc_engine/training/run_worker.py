@@ -1,19 +1,22 @@
-"""`python -m lsc_engine.training.run_worker FOLDER`: one queued run of a study in a process of its own.
+"""`python -m lsc_engine.training.run_worker ORDER`: one queued run of a study in a process of its own.
 
-studies/runner.py starts one per GPU and passes the run folder only; or torchrun or srun start several for one run.
+studies/runner.py starts one per GPU; or torchrun or srun start several for one run.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import sys
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
+from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -23,19 +26,32 @@ if TYPE_CHECKING:
 THREADS = "LSC_OMP_NUM_THREADS"
 
 
-def main(words: Sequence[str] | None = None, store: Store | None = None) -> int:
-    """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it. `words`: arguments other
-    than those of this process; `store`: as of Mesh.join."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--runs-dir", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--data-path")
-    parser.add_argument("--also")
-    parser.add_argument("--like", type=Path)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--plugin", type=Path, action="append", default=[])
-    arguments = parser.parse_args(words)
+@dataclass(frozen=True)
+class Order:
+    """The run that a worker trains, and where. `like` as of `execute`; `changes`: the settings, by dotted key, that
+    differ from those in the run folder."""
+
+    folder: Path
+    runs_dir: Path
+    device: str = "auto"
+    data_dir: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    like: Path | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The argument of a worker's command line."""
+        return json.dumps(asdict(self), default=str)
+
+    @staticmethod
+    def from_json(text: str) -> Order:
+        """What `to_json` wrote."""
+        return TypeAdapter(Order).validate_json(text)
+
+
+def main(order: Order, store: Store | None = None) -> int:
+    """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it. `store`: as of
+    Mesh.join."""
     open_streams()
     serve_libraries()
     if (threads := os.environ.pop(THREADS, None)) is not None:
@@ -49,31 +65,27 @@ def main(words: Sequence[str] | None = None, store: Store | None = None) -> int:
         import torch
 
         from lsc_engine.config.load import load_run_config
+        from lsc_engine.config.values import listed
         from lsc_engine.plugins import load_plugins
         from lsc_engine.training.devices import pick_device
         from lsc_engine.training.execute import EXIT_CODES, execute
         from lsc_engine.training.mesh import Mesh, PeerLostError
 
-        load_plugins(arguments.plugin)
-        config = load_run_config(arguments.folder / "preset.toml")
-        if arguments.also is not None:
-            log = config.log.model_copy(update={"also": tuple(filter(None, arguments.also.split(","))) or None})
-            config = config.model_copy(update={"log": log})
-        if arguments.data_path is not None:
-            data = config.data.model_copy(update={"path": arguments.data_path or None})
-            config = config.model_copy(update={"data": data})
-        device = pick_device(arguments.device)
+        load_plugins(order.plugins)
+        changes = {key: listed(value) for key, value in order.changes.items()}
+        config = load_run_config(order.folder / PRESET).with_values(changes)
+        device = pick_device(order.device)
         if device.type == "cuda" and (local := os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))):
             device = torch.device("cuda", int(local) % torch.cuda.device_count())
         try:
             mesh = Mesh.join(device, store)
             state = execute(
-                arguments.folder,
+                order.folder,
                 config,
-                like=arguments.like,
-                runs_dir=arguments.runs_dir,
+                like=order.like,
+                runs_dir=order.runs_dir,
                 device=device,
-                data_dir=arguments.data_dir,
+                data_dir=order.data_dir,
                 signals=signals,
                 echo=False,
                 mesh=mesh,
@@ -89,4 +101,4 @@ def main(words: Sequence[str] | None = None, store: Store | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Order.from_json(sys.argv[1])))

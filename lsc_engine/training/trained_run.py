@@ -169,10 +169,8 @@ def build_untrained_head(
 ) -> Head:
     """The head of a run, untrained, on the CPU, without its teacher and its initial weights; of a table of vectors it
     is as wide as the table. UsageError if a table that it needs is not there any more."""
-    target = config.target
-    if isinstance(target, CrossEntropy):
-        target = target.model_copy(update={"teacher": None})
-    plain = config.model_copy(update={"target": target, "start_from": None})
+    alone = {"start_from": None} | ({"target.teacher": None} if isinstance(config.target, CrossEntropy) else {})
+    plain = config.with_values(alone)
     runs_dir = run.root if run.root is not None else run.path.parents[run.id.count("/")]
     needed = load_dependencies(plain, run.path, runs_dir, channels=channels, device=torch.device("cpu"))
     needed = needed.for_classes(names or class_names(run.path))

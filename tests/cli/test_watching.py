@@ -8,6 +8,7 @@ import pytest
 
 from lsc_engine.cli.output import Bars, Lines
 from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.studies.checks import ExecutionOptions
 from lsc_engine.studies.gpus import Slot
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
@@ -43,7 +44,7 @@ def test_parallel_runs_are_shown_as_they_go(
     jobs = [StudyRun(runs[name].id, folders[name], runs[name].config, runs[name].needs) for name in ("first", "second")]
     slots = [Slot("GPU 3", "cpu", {"OMP_NUM_THREADS": "1"})]
     with shown() as display:
-        states = run_parallel(Queue(jobs, tmp_path / "runs", display, Signals()), slots, [])
+        states = run_parallel(Queue(jobs, ExecutionOptions(tmp_path / "runs"), display, Signals()), slots)
     assert states == {"w/first/seed-0": "finished", "w/second/seed-0": "failed"}
     told = capfd.readouterr().err
     assert {"w/first/seed-0", "w/second/seed-0"} <= set(told.replace(":", " ").split())

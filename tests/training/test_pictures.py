@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.training.run_worker import Order
 
 from .folders import CE, LSC, broken_off, call, colours, names_printed, preset, train
 
@@ -381,12 +382,11 @@ def test_a_study_may_name_a_place_where_the_data_folder_was_meant(tmp_path: Path
 def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
     broken_off(run_of(root), 60)
     move(root)
-    words = [str(run_of(root).path), "--runs-dir", str(root / "runs"), "--device", "cpu"]
+    folder = run_of(root).path
     for place, code in ((root / "nowhere", 1), (root / "elsewhere", 0)):
-        words_now = [*words, "--data-path", str(place), "--like", str(run_of(root).path)]
-        done = subprocess.run(
-            [sys.executable, "-m", "lsc_engine.training.run_worker", *words_now], cwd=ROOT, timeout=600
-        )
+        order = Order(folder, root / "runs", "cpu", like=folder, changes={"data.path": str(place)})
+        words = [sys.executable, "-m", "lsc_engine.training.run_worker", order.to_json()]
+        done = subprocess.run(words, cwd=ROOT, timeout=600)
         assert (done.returncode == 0) == (code == 0)
     assert run_of(root).status().state == "finished"
     assert run_of(root).config["data"]["path"] == str(root / "elsewhere")

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control
+from lsc_engine.studies.checks import ExecutionOptions
 from lsc_engine.studies.gpus import Slot
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
@@ -74,8 +76,12 @@ def variant(name: str, *lines: str) -> str:
     return "\n".join(["[[variants]]", f'name = "{name}"', *lines, ""])
 
 
+def queue(root: Path, jobs: list[StudyRun], shown: Shown, signals: Signals | None = None, **options: Any) -> Queue:
+    return Queue(jobs, ExecutionOptions(root / "runs", **options), shown, signals or Signals())
+
+
 def spread(root: Path, jobs: list[StudyRun], shown: Shown, signals: Signals | None = None) -> dict[str, str]:
-    return run_parallel(Queue(jobs, root / "runs", shown, signals or Signals()), SLOTS, [])
+    return run_parallel(queue(root, jobs, shown, signals), SLOTS)
 
 
 def kill_once_running(folder: Path) -> Callable[[str], None]:
@@ -132,7 +138,7 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
 
 def test_a_worker_that_cannot_start_leaves_a_failed_run_with_the_reason(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a"))
-    states = run_parallel(Queue(jobs, tmp_path / "runs", Shown(), Signals()), SLOTS, ["--plugin", "missing.py"])
+    states = run_parallel(queue(tmp_path, jobs, Shown(), plugins=(Path("missing.py"),)), SLOTS)
     assert states == {jobs[0].id: "failed"}
     assert open_run(jobs[0].folder).status().state == "failed"
     assert "missing.py is not a file" in (jobs[0].folder / "log.txt").read_text()
@@ -148,7 +154,7 @@ def test_a_queued_run_with_a_stop_request_is_never_started(tmp_path: Path) -> No
         trained.append(job.id)
         return control.record_exit(job.folder, "finished", 0, "").state
 
-    states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
+    states = run_sequential(queue(tmp_path, jobs, shown), execute)
     assert trained == [jobs[0].id]
     assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
     assert (shown.begun, shown.ended[jobs[1].id]) == ([jobs[0].id], "stopped")
@@ -169,7 +175,7 @@ def test_turns_change_the_order_and_a_held_run_waits_until_it_is_let_go(tmp_path
         trained.append(job.folder.parent.name)
         return control.record_exit(job.folder, "finished", 0, "").state
 
-    states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
+    states = run_sequential(queue(tmp_path, jobs, shown), execute)
     assert trained == ["d", "c", "b", "a"]
     assert set(states.values()) == {"finished"}
     assert shown.notes == ["s/a/seed-0: held by a user until it is let go, with Q in lsc-tui"]
@@ -223,7 +229,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None
         return control.record_exit(job.folder, "finished", 0, "").state
 
     with writing(jobs[0].folder):
-        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
+        states = run_sequential(queue(tmp_path, jobs, shown), execute)
         assert open_run(jobs[0].folder).status().state == "running"
     assert trained == [jobs[1].id]
     assert states == {jobs[0].id: ELSEWHERE, jobs[1].id: "finished"}
@@ -256,7 +262,7 @@ def test_a_run_waits_for_what_it_needs_of_another_process(
 
     with writing(jobs[0].folder) as end:
         shown = Shown(on_note=lambda text: end(word))
-        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals(), patient=patient), execute)
+        states = run_sequential(queue(tmp_path, jobs, shown, wait=patient), execute)
     assert states == {f"s/{name}/seed-0": state for name, state in want.items()}
     # What needs nobody is trained first, and nothing while its need goes on elsewhere.
     assert trained == ["c", *(["a"] if not word else []), *(["b"] if want["a"] == "finished" else [])]
@@ -274,7 +280,7 @@ def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
 
     with writing(jobs[0].folder):
         shown = Shown(on_note=stop)
-        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, signals, patient=True), lambda job: "")
+        states = run_sequential(queue(tmp_path, jobs, shown, signals, wait=True), lambda job: "")
         assert open_run(jobs[0].folder).status().state == "running"
     assert states == {}
     assert exit_code(states.values(), signals.stop) == 143
@@ -284,7 +290,7 @@ def test_slots_wait_for_what_another_process_trains(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'start_from = "@a"', "model.dim = 7"))
     with writing(jobs[0].folder) as end:
         shown = Shown(on_note=lambda text: end(""))
-        states = run_parallel(Queue(jobs, tmp_path / "runs", shown, Signals()), SLOTS, [])
+        states = run_parallel(queue(tmp_path, jobs, shown), SLOTS)
     assert states == {job.id: "finished" for job in jobs}
     assert open_run(jobs[0].folder).status().attempt == 2
     assert "attempt 1 ended without a record in state running" in open_run(jobs[0].folder).status().earlier
