@@ -343,7 +343,7 @@ def _with_tries(
     except UsageError as error:
         return preset, [ValidationIssue("tune", sentence) for sentence in error.faults]
     names = {(old, repr(values)): new for new, (old, values) in origin.items()}
-    settings = {one.name: one.settings.model_dump() for one in preset.variants}
+    settings = {one.name: one.settings for one in preset.variants}
     purposes = tune_purposes(preset)
 
     def fixed(name: str) -> str:
@@ -353,7 +353,7 @@ def _with_tries(
         point = dict(values)
         for key in grid:
             if key.startswith(("optimizer.", "train.")) and old in settings:
-                own = lookup(settings[old], key)
+                own = settings[old].value(key)
                 point[key] = own if own in grid[key] else grid[key][len(grid[key]) // 2]
         return names[old, repr(point)]
 

@@ -52,14 +52,10 @@ def _none_if(default: object) -> AfterValidator:
     return AfterValidator(lambda value: None if value == default and type(value) is type(default) else value)
 
 
-def _tag_of(key: str, default: str | None = None) -> Discriminator:
-    """Reads the tag of a union from a table or from a model."""
-
-    def tag(value: Any) -> str | None:
-        found = value.get(key, default) if isinstance(value, dict) else getattr(value, key, None)
-        return found if found is None or isinstance(found, str) else quoted(found)
-
-    return Discriminator(tag)
+def _optimizer_name(value: Any) -> str:
+    """The tag of [optimizer], a table or a model; it may be left out."""
+    found = value.get("name", "adamw") if isinstance(value, dict) else value.name
+    return found if isinstance(found, str) else quoted(found)
 
 
 def _known_metrics(levels: dict[str, float]) -> dict[str, float]:
@@ -242,9 +238,7 @@ class Ssl(Section):
     temperature: Annotated[float, Field(gt=0, le=1000)] = 0.5
 
 
-Target = Annotated[
-    Annotated[Lsc, Tag("lsc")] | Annotated[CrossEntropy, Tag("ce")] | Annotated[Ssl, Tag("ssl")], _tag_of("method")
-]
+Target = Annotated[Lsc | CrossEntropy | Ssl, Field(discriminator="method")]
 
 
 class AdamW(Section):
@@ -276,7 +270,7 @@ class Sgd(AdamW):
     """Momentum of sgd."""
 
 
-Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[Sgd, Tag("sgd")], _tag_of("name", "adamw")]
+Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[Sgd, Tag("sgd")], Discriminator(_optimizer_name)]
 
 
 class Train(Section):

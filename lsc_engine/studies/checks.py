@@ -48,9 +48,11 @@ class ExecutionOptions:
     wait: bool = False
     gpus_per_run: int = 1
 
-    def worker_arguments(self) -> list[str]:
-        data = ["--data-dir", str(self.data_dir)] if self.data_dir else []
-        return data + [part for file in self.plugins for part in ("--plugin", str(file))]
+    def words(self) -> list[str]:
+        """The options of a command line that trains in the same place."""
+        words = ["--runs-dir", str(self.runs_dir), "--device", self.device]
+        words += ["--data-dir", str(self.data_dir)] if self.data_dir else []
+        return words + [part for file in self.plugins for part in ("--plugin", str(file))]
 
 
 def check_study(

@@ -17,7 +17,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -257,7 +257,7 @@ def _script(
     head += ["--signal=TERM@120", "--requeue", "--open-mode=append"]
     head += [f"--output={shlex.quote(str(folder.absolute() / '%A_%a.out'))}"]
     site = _site_lines()
-    words = ["--runs-dir", str(options.runs_dir.absolute()), "--device", options.device, *options.worker_arguments()]
+    words = replace(options, runs_dir=options.runs_dir.absolute()).words()
     words += ["--tuned"] if tuned else []
     command = shlex.join(python_command("-m", "lsc_engine.studies.task"))
     return "\n".join(

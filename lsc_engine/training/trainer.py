@@ -42,8 +42,8 @@ class Clock:
     """Training seconds over all attempts of a run, without compiling, evaluation and saving; paused until `restart`
     where one of them begins."""
 
-    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
-        self._device, self._seconds = device, seconds
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._seconds = device, 0.0
         self._since: float | None = time.perf_counter()
 
     @property
@@ -55,13 +55,8 @@ class Clock:
         """Drop the time since the clock was created or last paused, as after a step that compiled."""
         self._since = self._now()
 
-    def set(self, seconds: float) -> None:
-        """Those of earlier attempts."""
-        self._seconds = seconds
-        self.restart()
-
     def add(self, seconds: float) -> None:
-        """Count `seconds` before now, which `restart` does not drop."""
+        """Count `seconds` before now, as those of earlier attempts, which `restart` does not drop."""
         self._seconds += seconds
         self.restart()
 
@@ -540,7 +535,7 @@ class Trainer:
         self._until |= state.get("until", {})
         self._chosen_at = state.get("chosen_at", -1)
         self._seconds_before = state["seconds"]
-        self.clock.set(self._seconds_before)
+        self.clock.add(self._seconds_before)
         self.evaluator.pending = state["owes_evaluation"]
         self.freezer.load_state_dict(state)
         threads = state["threads"]

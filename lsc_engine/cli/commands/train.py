@@ -112,8 +112,7 @@ def fork(
     parent = open_run(ref, [options.runs_dir])
     config, source = fork_config(parent, sets or (), name), describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
-    words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", place.device]
-    _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
+    _start(config.study, this, options, detach, as_json, ["resume", this.id, *options.words()])
 
 
 @cli.command("submit")
