@@ -42,7 +42,7 @@ from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
-from lsc_engine.training.run_worker import Order
+from lsc_engine.training.order import Order
 
 from . import throughput
 from .measure import demo_images, megabytes, wait

@@ -35,7 +35,8 @@ from lsc_engine.studies.detach import report_begun
 from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus, share_host
 from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
-from lsc_engine.training.run_worker import THREADS, Order
+from lsc_engine.training.order import Order
+from lsc_engine.training.run_worker import THREADS
 from lsc_engine.training.signals import Signals
 
 _LOOK_SECONDS = 0.2
@@ -305,16 +306,26 @@ def _sequential(runs: Runs, options: ExecutionOptions) -> Callable[[Queue], dict
     from lsc_engine.training.devices import CUBLAS_WORKSPACE, pick_device
     from lsc_engine.training.execute import execute
 
-    place = {"runs_dir": options.runs_dir, "data_dir": options.data_dir, "device": pick_device(options.device)}
+    device = pick_device(options.device)
     if any(run.config.train.deterministic for run in runs):
         os.environ.setdefault(*CUBLAS_WORKSPACE)
 
     def train_queue(queue: Queue) -> dict[str, str]:
-        shown = {"echo": queue.display.prints_logs, "progress": queue.display.update, "signals": queue.signals}
-        how: dict[str, Any] = {**place, **shown}
-        return run_sequential(queue, lambda run: execute(run.folder, run.config, like=run.like, **how))
+        display, signals = queue.display, queue.signals
+
+        def train_one(run: StudyRun) -> str:
+            order, echo = _order(run, options, options.device), display.prints_logs
+            return execute(order, run.config, device=device, signals=signals, echo=echo, progress=display.update)
+
+        return run_sequential(queue, train_one)
 
     return train_queue
+
+
+def _order(run: StudyRun, options: ExecutionOptions, device: str) -> Order:
+    changes: Table = {MIRRORED: run.config.log.also} if run.action == "resume" else {}
+    changes |= {PLACE: run.config.data.path} if run.moved_from is not None else {}
+    return Order(run.folder, options.runs_dir, device, options.data_dir, options.plugins, run.like, changes)
 
 
 def run_sequential(queue: Queue, train_one: Callable[[StudyRun], str]) -> dict[str, str]:
@@ -389,10 +400,6 @@ class _Worker:
                 pass
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         module = [*(torchrun if processes > 1 else []), "lsc_engine.training.run_worker"]
-        changes: Table = {MIRRORED: run.config.log.also} if run.action == "resume" else {}
-        changes |= {PLACE: run.config.data.path} if run.moved_from is not None else {}
-        place = (run.folder, options.runs_dir, slot.device, options.data_dir, options.plugins)
-        order = Order(*place, like=run.like, changes=changes)
         # What torchrun would set, and warn of.
         env = {**os.environ, **slot.environment, DETACHED: "1"}
         if processes > 1:
@@ -403,7 +410,7 @@ class _Worker:
         except OSError:
             log = os.open(os.devnull, os.O_WRONLY)
         try:
-            command = python_command("-m", *module, order.to_json())
+            command = python_command("-m", *module, _order(run, options, slot.device).to_json())
             self.process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

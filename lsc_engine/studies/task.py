@@ -28,7 +28,7 @@ from lsc_engine.studies.prepare import create_study, seeds_of
 from lsc_engine.studies.runner import after_tries, unended_tries
 from lsc_engine.studies.submit import TUNED, study_folder
 from lsc_engine.training import run_worker
-from lsc_engine.training.run_worker import Order
+from lsc_engine.training.order import Order
 from lsc_engine.training.signals import Interrupted, Signals
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import device_name, gpu_uuid, set_numerics
 from lsc_engine.training.mesh import ALONE, Mesh, PeerLostError
+from lsc_engine.training.order import Order
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
 from lsc_engine.training.trainer import Trainer
@@ -39,26 +40,22 @@ EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143, ELSEWHE
 
 
 def execute(
-    folder: Path,
+    order: Order,
     config: RunConfig,
     *,
-    runs_dir: Path,
     device: torch.device,
-    data_dir: Path | None,
     signals: Signals,
     echo: bool = True,
     progress: Progress | None = None,
-    like: Path | None = None,
     mesh: Mesh = ALONE,
 ) -> str:
-    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
-    another process trains it, or has taken it over from this one, which then wrote nothing more.
-
-    `config` may name another place of the images than the folder's preset does; `like`: the folder of a run whose
-    images they must be. `mesh`: the processes that call this together.
+    """Train the run of `order` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
+    another process trains it, or has taken it over from this one, which then wrote nothing more. `config`: its settings
+    with the changes of the order; `mesh`: the processes that call this together.
 
     LscError if the folder cannot be written, or is gone in the end: the state is then recorded nowhere.
     """
+    folder, data_dir = order.folder, order.data_dir
     derived = derive(config, data_dir)
 
     def sleep(seconds: float) -> None:
@@ -89,10 +86,10 @@ def execute(
         except (OSError, subprocess.CalledProcessError) as error:
             writer.message(f"not written for {', '.join(config.log.also)}: {error}")
     run = RunContext(
-        config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=like, mesh=mesh
+        config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=order.like, mesh=mesh
     )
     try:
-        return _train(run, runs_dir)
+        return _train(run, order.runs_dir)
     except LostRunError as error:
         # While the writer is open, its lock keeps the last sample out of the folder.
         if run.machine is not None:

@@ -5,18 +5,14 @@ studies/runner.py starts one per GPU; or torchrun or srun start several for one 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING
 
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.training.order import Order
 from lsc_engine.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -24,29 +20,6 @@ if TYPE_CHECKING:
 
 # OMP_NUM_THREADS of the process that started torchrun, "" where it was not set.
 THREADS = "LSC_OMP_NUM_THREADS"
-
-
-@dataclass(frozen=True)
-class Order:
-    """The run that a worker trains, and where. `like` as of `execute`; `changes`: the settings, by dotted key, that
-    differ from those in the run folder."""
-
-    folder: Path
-    runs_dir: Path
-    device: str = "auto"
-    data_dir: Path | None = None
-    plugins: tuple[Path, ...] = ()
-    like: Path | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The argument of a worker's command line."""
-        return json.dumps(asdict(self), default=str)
-
-    @staticmethod
-    def from_json(text: str) -> Order:
-        """What `to_json` wrote."""
-        return TypeAdapter(Order).validate_json(text)
 
 
 def main(order: Order, store: Store | None = None) -> int:
@@ -79,17 +52,7 @@ def main(order: Order, store: Store | None = None) -> int:
             device = torch.device("cuda", int(local) % torch.cuda.device_count())
         try:
             mesh = Mesh.join(device, store)
-            state = execute(
-                order.folder,
-                config,
-                like=order.like,
-                runs_dir=order.runs_dir,
-                device=device,
-                data_dir=order.data_dir,
-                signals=signals,
-                echo=False,
-                mesh=mesh,
-            )
+            state = execute(order, config, device=device, signals=signals, echo=False, mesh=mesh)
             mesh.leave()
         except PeerLostError:
             # The first process records how the run ended.

@@ -22,6 +22,7 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import checkpointing
 from lsc_engine.training.embedding_recorder import MOST_CLASSES, own_and_other
 from lsc_engine.training.execute import execute
+from lsc_engine.training.order import Order
 from lsc_engine.training.signals import Signals
 
 PRESET = """
@@ -77,8 +78,8 @@ def run(root: Path, *sets: str, again: bool = False, signals: Signals | None = N
         prepare(folder)
     with signals or Signals() as inside:
         execute(
-            folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
-            signals=inside, echo=False, progress=inside.update if isinstance(inside, At) else None,
+            Order(folder, root / "runs"), plan.runs[0].config, device=torch.device("cpu"), signals=inside, echo=False,
+             progress=inside.update if isinstance(inside, At) else None,
         )  # fmt: skip
     return open_run(folder)
 

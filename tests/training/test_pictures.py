@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.read.run import Run, open_run
-from lsc_engine.training.run_worker import Order
+from lsc_engine.training.order import Order
 
 from .folders import CE, LSC, broken_off, call, colours, names_printed, preset, train
 
