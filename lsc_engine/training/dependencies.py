@@ -84,35 +84,31 @@ def load_dependencies(
     config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device
 ) -> RunDependencies:
     """Those of the run in `folder`. UsageError if a run, or what is needed of it, is missing."""
-    named = {reference.key: reference for reference in config.references}
-    system, order = named.get("target.system"), named.get("target.order")
-    teacher, start = named.get("target.teacher"), named.get("start_from")
-    vectors = None if system is None else _class_means(system, runs_dir)
+    named = {one.key: one for one in config.references}
+    start = named.pop("start_from", None)
+    runs = {key: open_run(one.ref, [runs_dir]) for key, one in named.items()}
+    means = {key: _class_means(key, runs[key]) for key, one in named.items() if one.of_means}
+    teacher, vectors = runs.get("target.teacher"), means.get("target.system")
     if config.system is not None and config.system.startswith("file:"):
         from lsc_engine.vectors.families.tables import load_table
 
         vectors = load_table(Path(config.system.removeprefix("file:")))
     return RunDependencies(
         vectors=vectors,
-        class_means=None if order is None else _class_means(order, runs_dir),
+        class_means=means.get("target.order"),
         start=None if start is None else _initial_weights(config, start, folder, runs_dir),
-        teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
-        row_names=tuple(
-            (one.key, run.id, theirs)
-            for one in (system, order, teacher)
-            if one is not None and (theirs := class_names((run := open_run(one.ref, [runs_dir])).path))
-        ),
+        teacher=None if teacher is None else _teacher(config, teacher, channels, device),
+        row_names=tuple((key, run.id, theirs) for key, run in runs.items() if (theirs := class_names(run.path))),
     )
 
 
-def _class_means(reference: Reference, runs_dir: Path) -> Tensor:
-    """The class means [classes, n] that a run stored at its end."""
+def _class_means(key: str, run: Run) -> Tensor:
+    """The class means [classes, n] that a run stored at its end; `key`: the setting that names it."""
     from safetensors.torch import load_file
 
-    run = open_run(reference.ref, [runs_dir])
     path = run.path / CLASS_MEANS
     if not path.is_file():
-        raise UsageError(f"{reference.key}: {run.id} has no {CLASS_MEANS}; train it with eval.class_means = true")
+        raise UsageError(f"{key}: {run.id} has no {CLASS_MEANS}; train it with eval.class_means = true")
     try:
         return load_file(path)["class_means"]
     except Exception as error:
@@ -121,7 +117,7 @@ def _class_means(reference: Reference, runs_dir: Path) -> Tensor:
 
 def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs_dir: Path) -> InitialWeights:
     def newest() -> checkpointing.Loaded:
-        return _newest(reference, open_run(reference.ref, [runs_dir]))
+        return _newest(reference.key, open_run(reference.ref, [runs_dir]))
 
     begun = recorded(folder, "start")
     try:
@@ -139,18 +135,17 @@ def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs
     return InitialWeights(reference.ref, other.data.classes if same else None, newest, names)
 
 
-def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
+def _newest(key: str, run: Run) -> checkpointing.Loaded:
     found = checkpointing.load_newest(run.path)
     if found is None:
-        raise UsageError(f"{reference.key}: {run.id} has no good checkpoint")
+        raise UsageError(f"{key}: {run.id} has no good checkpoint")
     return found
 
 
-def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
+def _teacher(config: RunConfig, run: Run, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
-    run = open_run(reference.ref, [runs_dir])
     other = load_run_config(run.path / PRESET)
-    found = _newest(reference, run)
+    found = _newest("target.teacher", run)
     layer = found.tensors.get("head.narrow.weight", found.tensors.get("head.layer.weight"))
     size, classes = config.data.image_size, other.data.classes
     if getattr(other.target, "loss", None) is not None:
