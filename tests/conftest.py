@@ -35,7 +35,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = dict(os.environ)
+    before, at_broken_pipe = dict(os.environ), signal.getsignal(signal.SIGPIPE)
     for name in ("LSC_RUNS", "LSC_DATA", "LSC_PRESETS", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     # The viewer, started in this process, runs no plugins from then on.
@@ -43,7 +43,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     yield
-    # The command line, run in this process, prepares the environment of its children for good.
+    # The command line, run in this process, ends it at a broken pipe from then on, and prepares the environment of its
+    # children for good.
+    signal.signal(signal.SIGPIPE, at_broken_pipe)
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
