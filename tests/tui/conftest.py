@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from idle import until_idle
 from samples import START, make_study
 
 # Times of day in pictures are those of one place.
@@ -23,6 +24,12 @@ time.tzset()
 def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that ends by itself could be gone before a slow test looks."""
     monkeypatch.setattr("lsc_tui.screens.base.MESSAGE_SECONDS", 3600.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("app", "pilot"):
+        monkeypatch.setattr(f"textual.{module}.wait_for_idle", until_idle)
 
 
 @pytest.fixture(autouse=True)
