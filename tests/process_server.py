@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 
 
 def main() -> NoReturn:
-    """Answer requests on the socket that the command line names until it is closed."""
+    """Send the number of threads, then answer requests on the socket that the command line names until it is closed."""
     requests = socket.socket(fileno=int(sys.argv[1]))
     load()
-    # Who forks with threads keeps locks that nobody opens.
-    assert len(os.listdir("/proc/self/task")) == 1
+    requests.send(str(len(os.listdir("/proc/self/task"))).encode())
     while True:
         data, streams, _, _ = socket.recv_fds(requests, 1 << 20, 3)
         if not data:
@@ -56,7 +55,9 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.path[:0] = [path for path in request["env"]["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
+    if request["safe_path"]:
+        sys.path.remove("")
+    sys.path[:0] = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
     sys.argv = ["", *request["argv"]]
     code: Any = 0
     try:
@@ -86,8 +87,12 @@ def load() -> None:
     from lsc_engine.data.datasets import digits
 
     build_app()
-    for name in ("cli.results", "studies.runner", "training.execute"):
+    for name in ("cli.results", "studies.runner", "training.execute", "analysis.claims", "report.study_data"):
         importlib.import_module(f"lsc_engine.{name}")
+    # As the viewer's command line sets it before it loads them.
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    for name in ("app", "data.ui_state", "screens.runs.screen", "screens.monitor.screen"):
+        importlib.import_module(f"lsc_tui.{name}")
     torch.set_num_threads(1)
     digits.Digits().load("train", unique=True, folder=None)
     augment.light1(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), augment.draw(0, 0, torch.arange(4), 4, "image"))

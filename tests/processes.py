@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_POPEN = subprocess.Popen
+# Options of subprocess.Popen that need an own child.
+_NOT_FORKED = {"preexec_fn", "pass_fds", "process_group", "shell", "executable"}
 # Variables that Python and libraries read while they load: with others than those of the server, a process is fresh.
 _READ_WHILE_LOADING = (
     "PYTHON", "LC_", "LANG", "TZ", "OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMPY_", "TORCH", "CUDA_", "LD_",
@@ -51,12 +54,21 @@ def start(
     `options`: as of subprocess.Popen."""
     env = environment(**(env or {}))
     command = [sys.executable, "-m", module, *map(str, words)]
-    if fresh or _while_loading(env) != _while_loading(loaded_in()):
+    if fresh or not _can_fork(env):
         if setup:
             code = f"{setup}\nimport runpy\nrunpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
             command[1:3] = ["-c", code]
-        return subprocess.Popen(command, env=env, **options)
+        return _POPEN(command, env=env, **options)
     return _Forked(command, module=module, setup=setup, env=env, **options)
+
+
+def popen(command: Any, *, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[Any]:
+    """subprocess.Popen where `python -P -m` of our own modules, as programs of ours start each other, is forked."""
+    given = dict(os.environ if env is None else env)
+    ours = not isinstance(command, str) and [*command[:3]] == [sys.executable, "-P", "-m"]
+    if ours and command[3].startswith("lsc_") and not options.keys() & _NOT_FORKED and _can_fork(given):
+        return _Forked(list(command), module=command[3], safe_path=True, env=given, **options)
+    return _POPEN(command, env=env, **options)
 
 
 def call(*words: object, code: int | None = None, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -70,6 +82,10 @@ def call(*words: object, code: int | None = None, **options: Any) -> subprocess.
             raise
     assert code in (None, process.returncode), (process.returncode, out, err)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _can_fork(env: Mapping[str, str]) -> bool:
+    return _while_loading(env) == _while_loading(loaded_in()) and _server().forks
 
 
 def _while_loading(env: Mapping[str, str]) -> dict[str, str]:
@@ -86,6 +102,9 @@ class _Server:
         theirs.close()
         self._lock = threading.Lock()
         atexit.register(self._end)
+        # What forks with other threads keeps the locks that they held. On some machines torch starts threads while it
+        # is loaded; there every process is a fresh one.
+        self.forks = int(self._socket.recv(100)) == 1
 
     def request(self, streams: list[int], **values: Any) -> int:
         """The answer, a number."""
@@ -98,14 +117,25 @@ class _Server:
         self._process.wait()
 
 
-_server = functools.cache(_Server)
+_creation = threading.Lock()
+_cached = functools.cache(_Server)
+
+
+def _server() -> _Server:
+    """The one of this process; threads of the viewer want it too."""
+    with _creation:
+        return _cached()
 
 
 class _Forked(subprocess.Popen[Any]):
     """A process that the server forks: a Popen in all but who its parent is."""
 
-    def __init__(self, command: list[str], *, module: str, setup: str, umask: int = -1, **options: Any) -> None:
-        self._request = {"argv": command[3:], "module": module, "setup": setup}
+    def __init__(
+        self, command: list[str], *, module: str, setup: str = "", safe_path: bool = False, umask: int = -1,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        argv = command[command.index(module) + 1 :]
+        self._request = {"argv": argv, "module": module, "setup": setup, "safe_path": safe_path}
         if umask < 0:
             os.umask(umask := os.umask(0))
         self._request["umask"] = umask
@@ -117,6 +147,7 @@ class _Forked(subprocess.Popen[Any]):
         *_, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, _, _, _, _, _, new_session, _ = rest
         assert preexec_fn is None
         assert not pass_fds
+        sys.audit("subprocess.Popen", executable, args, cwd, env)
         streams = [own if own >= 0 else number for number, own in enumerate((p2cread, c2pwrite, errwrite))]
         request = {**self._request, "cwd": str(cwd or Path.cwd()), "env": env, "new_session": new_session}
         self.pid = _server().request(streams, **request)

@@ -12,8 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from idle import until_idle
+from idle import parse_once, until_idle
 from samples import START, make_study
+
+from tests.processes import popen
 
 # Times of day in pictures are those of one place.
 os.environ["TZ"] = "UTC"
@@ -27,9 +29,16 @@ def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textual.css.stylesheet.Stylesheet._parse_rules", parse_once)
     for module in ("app", "pilot"):
         monkeypatch.setattr(f"textual.{module}.wait_for_idle", until_idle)
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the viewer starts (verdicts, checks, figures) need not load Python and torch each time."""
+    monkeypatch.setattr("subprocess.Popen", popen)
 
 
 @pytest.fixture(autouse=True)

@@ -163,7 +163,8 @@ def test_its_folder_goes_with_the_demo(tmp_path: Path, end: str) -> None:
 async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    folder = demo_folder(pause=1.0)  # on a busy machine too some of it is left once the viewer has come to rest
+    # Long enough that runs are still played once the verdicts of all studies are known.
+    folder = demo_folder(pause=1.0)
     assert folder is not None
     app = make_app(folder)
     async with app.run_test(size=(160, 48)) as pilot:
