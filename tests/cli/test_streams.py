@@ -132,19 +132,19 @@ def test_streams_that_take_nothing(place: Path) -> None:
 
 
 IN_PROCESS = """
-import io, sys
+import io, json, sys
 from lsc_engine.cli import main
 {stream}
-given = sys.stdout = {made}
-sys.argv = ["lsc-engine", *{words!r}]
-try:
-    main()
-    code = 0
-except SystemExit as end:
-    code = end.code or 0
-sys.stdout = sys.__stdout__
-print(code)
-print({text})
+for words in {commands!r}:
+    given = sys.stdout = {made}
+    sys.argv = ["lsc-engine", *words]
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    sys.stdout = sys.__stdout__
+    print(json.dumps([code, {text}]))
 """
 PLAIN = """
 class Plain:
@@ -161,17 +161,16 @@ class Plain:
     [("", "io.StringIO()", "given.getvalue()"), (PLAIN, "Plain()", "given.text")],
     ids=["StringIO", "plain"],
 )
-@pytest.mark.parametrize("words", [["nmin", "1000"], ["nmin", "1000", "--json"]])
-def test_the_command_in_process_writes_to_any_text_stream(
-    place: Path, stream: str, made: str, text: str, words: list[str]
-) -> None:
-    code = IN_PROCESS.format(stream=stream, made=made, words=words, text=text)
+def test_the_command_in_process_writes_to_any_text_stream(place: Path, stream: str, made: str, text: str) -> None:
+    commands = [["nmin", "1000"], ["nmin", "1000", "--json"]]
+    code = IN_PROCESS.format(stream=stream, made=made, commands=commands, text=text)
     done: Any = subprocess.run(
         [sys.executable, "-c", code], cwd=place, capture_output=True, encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ended, _, printed = done.stdout.partition("\n")
-    assert ended == "0", done.stderr
-    assert printed.rstrip() == processes.call(*words, cwd=place).stdout.rstrip()
-    assert printed.strip()
+    for words, line in zip(commands, done.stdout.splitlines(), strict=True):
+        ended, printed = json.loads(line)
+        assert ended == 0, done.stderr
+        assert printed.rstrip() == processes.call(*words, cwd=place).stdout.rstrip()
+        assert printed.strip()

@@ -11,9 +11,8 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
-import sys
+import subprocess
 import termios
 import time
 from collections.abc import Callable
@@ -21,7 +20,17 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from tests import processes
 from tests.waiting import LIMIT, wait_until
+
+# Makes the terminal on its streams the one that a process belongs to. Some libraries put COLUMNS and LINES into the C
+# environment, past os.environ; they would win.
+_CONTROLLED = """
+import fcntl, os, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+"""
 
 _TOKEN = re.compile(
     r"\x1b\[([?<>=]*)([0-9;:]*)([ -/]*[@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\"
@@ -104,29 +113,32 @@ class Screen:
 class Terminal:
     """A process in a terminal of its own. `sent` counts the bytes it wrote, `screen` is what stands there."""
 
-    def __init__(self, argv: list[str], width: int, height: int, env: dict[str, str]) -> None:
+    def __init__(self, start: Callable[[int], subprocess.Popen[bytes]], width: int, height: int) -> None:
+        """`start` starts the process with this descriptor as its three streams."""
         self.screen = Screen(width, height)
         self.sent = 0
         self.raw = b""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            # The size must be there before the program asks for it.
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-            # Some libraries put COLUMNS and LINES into the C environment, past os.environ; they would win.
-            sized = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-            os.execve(argv[0], argv, {**sized, **env})
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        self.fd, theirs = pty.openpty()
+        # The size must be there before the program asks for it.
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        self._process = start(theirs)
+        self.pid = self._process.pid
+        os.close(theirs)
 
     @staticmethod
-    def viewer(runs: Path, home: Path, *more: str, size: tuple[int, int] = (80, 24)) -> Terminal:
-        """lsc-tui on a runs folder (or with the options `more`), with a home of its own."""
-        path = os.pathsep.join(part for part in sys.path if part)
-        env = {
-            "TERM": "xterm-256color", "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "PYTHONPATH": path,
-            "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-        argv = [sys.executable, "-m", "lsc_tui", *(more or ("--runs-dir", str(runs)))]
-        return Terminal(argv, size[0], size[1], env)
+    def viewer(runs: Path, home: Path, *more: str, size: tuple[int, int] = (80, 24), fresh: bool = False) -> Terminal:
+        """lsc-tui on a runs folder (or with the options `more`), with a home of its own. `fresh`: as users start it,
+        from nothing."""
+        env = {"TERM": "xterm-256color", "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+        words = more or ("--runs-dir", str(runs))
+
+        def start(terminal: int) -> subprocess.Popen[bytes]:
+            return processes.start(
+                *words, module="lsc_tui", env=env, setup=_CONTROLLED, fresh=fresh, start_new_session=True,
+                stdin=terminal, stdout=terminal, stderr=terminal,
+            )  # fmt: skip
+
+        return Terminal(start, *size)
 
     def read(self, seconds: float) -> int:
         """Take in what comes within this time; the number of bytes."""
@@ -165,11 +177,7 @@ class Terminal:
     @property
     def alive(self) -> bool:
         """Whether the process lives."""
-        if self.pid == 0:
-            return False
-        if os.waitpid(self.pid, os.WNOHANG)[0]:
-            self.pid = 0
-        return self.pid != 0
+        return self._process.poll() is None
 
     def hang_up(self) -> None:
         """Close the terminal under the program, and wait for its end."""
@@ -179,10 +187,8 @@ class Terminal:
 
     def close(self) -> None:
         """End it in any case."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+        self._process.kill()
+        self._process.wait()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -101,7 +101,7 @@ def curve(text: str) -> str:
 def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(home: Path, started: list[Run]) -> None:
     runs = home / "runs"
     runs.mkdir()
-    first = Terminal.viewer(runs, home)
+    first = Terminal.viewer(runs, home, fresh=True)
     try:
         first.until("No runs in")
         assert MOUSE.search(first.raw) is None, "the mouse belongs to the terminal, which selects text with it"
@@ -150,8 +150,8 @@ def viewers_on(folder: Path) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            words = path.read_bytes().split(b"\0")
-            if b"lsc_tui" in words and str(folder).encode() in words:
+            line = path.read_bytes()
+            if b"lsc_tui" in line and str(folder).encode() in line.split(b"\0"):
                 found.append(int(path.parent.name))
     return found
 

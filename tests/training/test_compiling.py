@@ -33,16 +33,16 @@ def facts(run: Any) -> tuple[Any, Any, Any]:
     return tuple(run.source.get(key) for key in ("compiled", "graphs", "eager"))  # type: ignore[return-value]
 
 
-def test_a_dozen_networks_of_other_widths_are_compiled_in_one_process(tmp_path: Path) -> None:
+def test_more_networks_of_other_widths_than_torch_keeps_are_compiled_in_one_process(tmp_path: Path) -> None:
     """torch keeps 8 graphs of one function by itself, and trains the others without a word."""
-    for number in range(12):
+    for number in range(9):
         run = train_one(tmp_path, MLP, *SHORT, f"model.dim={6 + number}", name=f"n{number}")
         assert run.status().state == "finished"
         assert facts(run) == (True, 1, None), number
 
 
 def test_losses_and_rates_of_a_sweep_are_compiled_each(tmp_path: Path) -> None:
-    for number, lr in enumerate(("1e-2", ".003", "1e-3", "3e-4", "1e-4", "3e-5", "1e-5", "3e-6", "1e-6", "3e-7")):
+    for number, lr in enumerate(("1e-2", ".003", "1e-3", "3e-4", "1e-4", "3e-5", "1e-5", "3e-6", "1e-6")):
         loss = ("cosine", "distance", "cosine+distance")[number % 3]
         run = train_one(tmp_path, MLP, *SHORT, f"optimizer.lr={lr}", f"target.loss={loss}", name=f"r{number}")
         assert facts(run) == (True, 1, None), number
