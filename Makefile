@@ -23,7 +23,7 @@ install-dev: $(VENV)/.installed-dev
 demo: $(VENV)/.installed
 	$(BIN)/lsc-engine run demo
 
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What answers within a minute: numbers, presets, run folders, charts, without fuzzing, training and other programs.
 fast: $(VENV)/.installed-dev

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,23 @@ os.environ["PYTHONWARNINGS"] = "error"
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
+
+
+# Files of some ten seconds of processor time and more, the longest first: with the others after them, the workers of
+# pytest-xdist end at nearly the same time (--no-loadscope-reorder in the Makefile keeps this order).
+LONG = (
+    "training/test_compiling", "tui/test_app", "faults/test_waiting", "benchmarks/test_bench", "tui/test_compare",
+    "tui/test_new", "cli/test_streams", "e2e/test_typing", "cli/test_no_home", "cli/test_data_cli",
+    "tui/test_embeddings", "faults/test_together", "tui/test_form_runs", "faults/test_signals", "tui/test_hostile",
+    "cli/test_look_cli", "tui/test_closing", "e2e/test_terminal", "cli/test_detached", "tui/test_demo",
+    "cli/test_train_cli", "faults/test_readers", "faults/test_storage", "cli/test_watching",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    places = {tests / f"{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish() -> None:
