@@ -86,7 +86,7 @@ def test_an_evaluation_that_cannot_be_compiled_goes_on_without(tmp_path: Path, m
         ("target.method=ce", "target.bottleneck=5"),
         ("target.method=ce", "model.dim=12", "model.etf_layers=1"),
         ("target.method=ssl",),
-        ("model.name=vit-s", "train.precision=bf16"),
+        ("model.name=timm:vit_tiny_patch16_224", "model.args.depth=2", "train.precision=bf16"),
     ],
     ids=" ".join,
 )
