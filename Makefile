@@ -25,11 +25,13 @@ demo: $(VENV)/.installed
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# What answers within a minute: numbers, presets, run folders, charts, without fuzzing, training and other programs.
+# What answers within a minute: numbers, presets, run folders, charts, without fuzzing, training, compiling and other
+# programs.
 fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests/charts tests/config tests/heads tests/runs tests/vectors \
 		--ignore tests/config/test_malformed.py --ignore tests/runs/test_fuzz.py --ignore tests/runs/test_alerts.py \
-		--ignore tests/runs/test_mirrors.py --ignore tests/vectors/test_assign.py
+		--ignore tests/runs/test_mirrors.py --ignore tests/vectors/test_assign.py --ignore tests/runs/test_foreign.py \
+		--ignore tests/runs/test_foreign_databases.py -k "not loss_path_compiles_whole and not goes_on_bit_by_bit"
 
 # All but what is marked slow.
 test: $(VENV)/.installed-dev

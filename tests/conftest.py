@@ -32,11 +32,14 @@ for number in (signal.SIGHUP, signal.SIGINT):
 # Files of some ten seconds of processor time and more, the longest first: with the others after them, the workers of
 # pytest-xdist end at nearly the same time (--no-loadscope-reorder in the Makefile keeps this order).
 LONG = (
-    "training/test_compiling", "tui/test_app", "faults/test_waiting", "benchmarks/test_bench", "tui/test_compare",
-    "tui/test_new", "cli/test_streams", "e2e/test_typing", "cli/test_no_home", "cli/test_data_cli",
-    "tui/test_embeddings", "faults/test_together", "tui/test_form_runs", "faults/test_signals", "tui/test_hostile",
-    "cli/test_look_cli", "tui/test_closing", "e2e/test_terminal", "cli/test_detached", "tui/test_demo",
-    "cli/test_train_cli", "faults/test_readers", "faults/test_storage", "cli/test_watching",
+    "training/test_compiling", "training/test_stages", "training/test_curves", "cli/test_streams",
+    "faults/test_waiting", "tui/test_compare", "tui/test_new", "cli/test_no_home", "cli/test_data_cli",
+    "benchmarks/test_bench", "faults/test_together", "training/test_pictures", "training/test_devices",
+    "training/test_processes", "e2e/test_typing", "faults/test_signals", "tui/test_embeddings",
+    "faults/test_readers", "e2e/test_terminal", "cli/test_detached", "tui/test_form_runs", "tui/test_hostile",
+    "cli/test_look_cli", "tui/test_app", "tui/test_demo", "faults/test_mirrors", "faults/test_resume",
+    "training/test_loop", "training/test_step", "cli/test_train_cli", "faults/test_storage", "tui/test_closing",
+    "cli/test_watching", "training/test_embeddings", "vectors/test_systems", "runs/test_foreign",
 )  # fmt: skip
 
 

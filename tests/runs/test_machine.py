@@ -263,12 +263,13 @@ def test_the_own_gpus_and_why_they_are_slow(
     assert slowed_by(found.record() | {"load": 0, "waited": 0}) == THROTTLED
 
 
-def test_a_long_run_is_kept_evenly_in_bounded_size() -> None:
-    """Twelve days with a pause, at a limit that an hour fills: no part is kept ten times as densely as another, but for
-    the newest."""
+@pytest.mark.parametrize("days", [3, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_long_run_is_kept_evenly_in_bounded_size(days: int) -> None:
+    """Days with a pause, at a limit that an hour fills: no part is kept ten times as densely as another, but for the
+    newest."""
     line, kept, size = SAMPLE.line().replace(b"1000000000.0", b"%.1f"), b"", 0
     limit, largest = 360 * len(line), 0
-    times = [10.0 * i + (81_000 if i > 39_000 else 0) for i in range(103_680)]
+    times = [10.0 * i + (6_750 * days if i > 3_250 * days else 0) for i in range(8_640 * days)]
     pending: list[bytes] = []
     for time in times:
         pending.append(line % time)
