@@ -44,7 +44,8 @@ async def until_idle(*_: float) -> None:
         if loop._ready or _messages(app) or _refresh(app):  # type: ignore[attr-defined]
             looks = 0
         else:
-            looks = 0 if _threads_run() else looks + 1
+            # A new size of the terminal waits for a timer.
+            looks = 0 if _threads_run() or app._resize_event is not None else looks + 1
             await asyncio.sleep(PAUSE)
 
 
