@@ -584,7 +584,7 @@ async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, 
         assert changed is not None
         await pilot.press(*away)
         await ready(app, pilot)
-        assert any(line.startswith("▌*tiny") for line in text_of(app).splitlines())
+        await pause_until(pilot, lambda: any(line.startswith("▌*tiny") for line in text_of(app).splitlines()))
         # Another preset is opened meanwhile.
         screen.preset_list.words = ""
         names = {e.info.stem: e.key for e in screen.preset_list.entries if e.info is not None}
