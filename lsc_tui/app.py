@@ -205,7 +205,6 @@ class LscApp(App[None], inherit_bindings=False):
     def look_at(self, folder: Path) -> None:
         if folder.absolute() not in [known.absolute() for known in self.folders]:
             self.folders.append(folder)
-            self.poller.add(folder)
         self.poller.rescan()
 
     def watch_run(self, key: str) -> None:
@@ -233,9 +232,6 @@ class LscApp(App[None], inherit_bindings=False):
         self._leaving = now
         self.lsc_screen.say("ctrl+c again leaves; runs go on")
 
-    def action_help_quit(self) -> None:
-        self.leave_on_second()
-
     def call_soon(self, work: Callable[..., object], *args: object) -> None:
         """Call this in the UI thread, without waiting for it; nothing once the viewer is being closed. For threads:
         Textual's call_from_thread leaves a coroutine that nobody awaits where the loop has ended."""
@@ -258,13 +254,7 @@ class LscApp(App[None], inherit_bindings=False):
             self.bell()
         if first and not self.is_headless:
             threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
-        self._when_shown(lambda: self.lsc_screen.news(update.keys))
-
-    def on_app_blur(self, event: events.AppBlur) -> None:
-        self.poller.focused = False
-
-    def on_app_focus(self, event: events.AppFocus) -> None:
-        self.poller.focused = True
+        self._when_shown(lambda: self.lsc_screen.redraw_all())
 
 
 def _end_with_terminal(web: bool) -> None:

@@ -91,7 +91,7 @@ def width_of(line: Line) -> int:
     return sum(cell_len(text) for text, _ in line)
 
 
-def pad(line: Line, width: int, style: str = "") -> Line:
+def pad(line: Line, width: int) -> Line:
     """The line in exactly `width` cells, cut or filled at the end."""
     out: Line = []
     left = width
@@ -103,7 +103,7 @@ def pad(line: Line, width: int, style: str = "") -> Line:
         out.append((text, name))
         left -= length
     if left > 0:
-        out.append((" " * left, style))
+        out.append((" " * left, ""))
     return out
 
 

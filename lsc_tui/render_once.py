@@ -48,7 +48,7 @@ async def wait_until_settled(app: LscApp, pilot: Pilot[Any], seconds: float = SE
 
 def settled(app: LscApp) -> bool:
     """Whether all requested curves and embeddings have come and every panel is drawn for its size."""
-    store, poller, key = app.store, app.poller, app.poller.subscribed_embeddings
+    store, poller, key = app.store, app.poller, app.poller.watched
     return (
         not poller.update_waiting
         and (key not in store.runs or key in store.embeddings)

@@ -15,7 +15,7 @@ from lsc_engine.common.formatting import number
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import flatten, lookup
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, finite, value_text
+from lsc_tui.data.run_view import ACCURACY, LOSS, SPEED, RunView, finite, value_text
 from lsc_tui.lines import clean
 
 FIELDS: dict[str, Callable[[RunView], Any]] = {
@@ -31,12 +31,12 @@ FIELDS: dict[str, Callable[[RunView], Any]] = {
     "kind": lambda v: v.loss_kind,
     "tag": lambda v: " ".join(v.tags),
     "note": lambda v: " ".join(v.notes),
-    "loss": lambda v: finite(v.loss),
+    "loss": lambda v: finite(v.last(LOSS)),
     "best": lambda v: finite(v.best(LOSS)),
     "done": lambda v: 100 * v.done,
     "n": lambda v: lookup(v.config, "model.dim"),
     "lr": lambda v: lookup(v.config, "optimizer.lr"),
-    "speed": lambda v: finite(v.speed),
+    "speed": lambda v: finite(v.last(SPEED)),
     "acc": lambda v: None,  # of the metric that the list shows: see `value_of`
 }
 NUMBERS = ("loss", "best", "done", "n", "lr", "seed", "speed", "acc")

@@ -21,61 +21,58 @@ from lsc_engine.runs.folder.layout import short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_tui.data.reports import Report, ReportReader
-from lsc_tui.data.run_cache import LogIndex, SnapshotReader, TrackedRun, curves_of, read_sample
+from lsc_tui.data.run_cache import NO_LOG, LogIndex, SnapshotReader, TrackedRun, curves_of, read_sample
 from lsc_tui.data.run_view import Folder, RunView, Update
 
 MOST_RUNS = 1000
 POLL_SECONDS = 1.0
 SCAN_SECONDS = 5.0
 HARDWARE_SECONDS = 2.0
-# Of the runs that have ended or wait, every tenth is looked at in each round.
+# Of the runs that have ended or wait, every tenth is looked at in each round: a look at 1000 takes 30 ms.
 QUIET_ROUNDS = 10
 # Bytes of metrics read at once: a huge file is read in pieces, so that keys are answered in between.
 BUDGET = 2 << 20
 PIECE_PAUSE = 0.002
-# Of a file with more bytes than this to read a sample is shown first, and the whole when it is there; a smaller one
-# fills its chart in steps.
+# Of a file with more bytes than this to read a sample is shown first, and the whole when it is there.
 SAMPLE_FROM = 8 << 20
 # Logs of other tools are not columns of numbers, and read more slowly.
 SAMPLE_FOREIGN_FROM = 1 << 20
-STEP_SECONDS = 0.7
 
 
 class Poller(threading.Thread):
-    """The reading thread: `subscribe` names the runs whose curves and log are shown; `take` hands the changes over."""
+    """The reading thread: `subscribe` names the runs whose curves and log are shown; `take` hands the changes over.
+    `folders` may grow meanwhile."""
 
     def __init__(
         self, folders: Sequence[Path], notify: Callable[[], object], *, hardware: bool = True, made_later: bool = False
     ) -> None:
         super().__init__(name="collector", daemon=True)
-        self._folders, self._notify, self._made_later = list(folders), notify, made_later
+        self._folders, self._notify, self._made_later = folders, notify, made_later
         self._lock, self._ended, self._wake = threading.Lock(), threading.Event(), threading.Event()
         self._update, self._work = Update(), list[Callable[[dict[str, Run]], object]]()
         self.update_waiting = False  # a change has been posted that `take` has not handed over yet
         self._loaded = False  # every run has been looked at once
-        self._reading, self.focused, self._rounds = False, True, 0
+        self._reading, self._rounds = False, 0
         self._next_scan = self._next_look = self._next_hardware = self._all_until = 0.0
         self._tracked: dict[str, TrackedRun] = {}
         self._short: dict[str, str] = {}
         self.subscribed: dict[str, frozenset[str]] = {}  # the runs whose curves are wanted, with the metrics
-        self._log_key = self.subscribed_embeddings = ""
+        self.watched = ""  # the run whose log and embeddings are wanted
         self._sent: dict[str, tuple[object, ...]] = {}
-        self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
         self._snapshots: SnapshotReader | None = None
         self._report_reader, self._reports = ReportReader(), tuple[Report, ...]()
-        self.log: LogIndex | None = None
+        self.log = NO_LOG
         self._sampler = Sampler() if hardware else None
         self._jobs: slurm.Jobs | None = None
         self._slurm_thread, self._slurm_queried = threading.Thread(), float("-inf")
 
-    def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
-        """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
-        subscribed = (curves, log, embeddings)
+    def subscribe(self, curves: dict[str, frozenset[str]], watched: str = "") -> None:
+        """Ask for the metrics of runs (key -> names), and for the log and the embeddings of one run."""
         with self._lock:
-            if subscribed == (self.subscribed, self._log_key, self.subscribed_embeddings):
+            if (curves, watched) == (self.subscribed, self.watched):
                 return
-            self.subscribed, self._log_key, self.subscribed_embeddings = subscribed
+            self.subscribed, self.watched = curves, watched
         self._wake.set()
 
     def do(self, work: Callable[[dict[str, Run]], object]) -> None:
@@ -83,9 +80,6 @@ class Poller(threading.Thread):
         with self._lock:
             self._work.append(work)
         self._wake.set()
-
-    def add(self, folder: Path) -> None:
-        self._folders = [*self._folders, folder]
 
     def rescan(self) -> None:
         """Look for new and gone runs now."""
@@ -106,8 +100,7 @@ class Poller(threading.Thread):
         while not self._ended.is_set():
             started = time.monotonic()
             more = self.round()
-            rest = POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started)
-            self._wake.wait(PIECE_PAUSE if more else max(0.05, rest))
+            self._wake.wait(PIECE_PAUSE if more else max(0.05, POLL_SECONDS - (time.monotonic() - started)))
             self._wake.clear()
 
     def round(self) -> bool:
@@ -193,14 +186,11 @@ class Poller(threading.Thread):
             for number, (key, tracked) in enumerate(list(self._tracked.items())):
                 if self._ended.is_set():
                     return
-                short = self._short.get(tracked.run.id, "")
                 waits = tracked.quiet and not first and key not in self.subscribed
                 if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
-                if (
-                    tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend, jobs=self._slurm)
-                    and tracked.view
-                ):
+                short, place = self._short.get(tracked.run.id, ""), places.get(key, 0)
+                if tracked.look(short=short, place=place, with_trend=with_trend, jobs=self._slurm) and tracked.view:
                     fresh[key] = tracked.view
                 if first and len(fresh) >= 50:
                     self._post_runs(fresh)
@@ -231,7 +221,7 @@ class Poller(threading.Thread):
 
     def _read_subscribed(self) -> bool:
         with self._lock:
-            subscribed, log_key, embeddings_key = self.subscribed, self._log_key, self.subscribed_embeddings
+            subscribed, watched = self.subscribed, self.watched
         more = False
         for key, names in subscribed.items():
             tracked = self._tracked.get(key)
@@ -251,20 +241,16 @@ class Poller(threading.Thread):
             # The last values of another tool's run are found by reading all of it: what was read stays.
             if (tracked := self._tracked.get(key)) is not None and tracked.run.origin == "lsc":
                 tracked.run = tracked.run.again()
-        self._read_log(log_key)
-        self._read_embeddings(embeddings_key)
+        self._read_watched(watched)
         return more
 
     def _send_curves(self, key: str, run: Run, names: frozenset[str]) -> None:
-        """Post the curves if they are new and due; while a long file is read, those of a sample of it."""
+        """Post the curves if they are new; while a long file is read, those of a sample of it."""
         table, generation = run.table, run.tail.generation
         sample = self._sample(key, run)
         state = (names, len(sample or table), generation, run.machine.generation, run.machine.table.lines)
-        now = time.monotonic()
-        if run.tail.behind and sample is None and now < self._next_step.get(key, 0.0):
-            return
         if self._sent.get(key) != state:
-            self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
+            self._sent[key] = state
             curves = curves_of(run, set(names), sample)
             with self._changing() as update:
                 update.curves[key] = curves
@@ -279,22 +265,17 @@ class Poller(threading.Thread):
             known = self._samples[key] = (run.tail.generation, read_sample(run))
         return known[1] if known is not None and len(known[1]) else None
 
-    def _read_log(self, key: str) -> None:
+    def _read_watched(self, key: str) -> None:
+        """The log and the embeddings of the run that Monitor shows."""
         tracked = self._tracked.get(key)
         if tracked is None:
-            self.log = None
+            self.log, self._snapshots = NO_LOG, None
             return
-        if self.log is None or self.log.path != tracked.run.log_path:
+        if self.log.path != tracked.run.log_path:
             self.log = LogIndex(tracked.run.log_path)
         if self.log.poll():
             with self._changing():
                 pass  # the screen reads the lines themselves
-
-    def _read_embeddings(self, key: str) -> None:
-        tracked = self._tracked.get(key)
-        if tracked is None:
-            self._snapshots = None
-            return
         if self._snapshots is None or self._snapshots.path != tracked.run.path:
             name = tracked.run.config.get("start_from")
             start = next((t.run.path for t in self._tracked.values() if t.run.id == name), None)

@@ -7,7 +7,8 @@ through `lines.clean`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +44,6 @@ class TrackedRun:
         self.view: RunView | None = None
         self.started, self.turn, self._metrics_size = 0.0, 0, -1
         self._signature: tuple[object, ...] = ()
-        self._stats: tuple[object, ...] = ()
         self._trend: tuple[float, ...] = ()
         self._source: dict[str, object] = {}
 
@@ -62,21 +62,20 @@ class TrackedRun:
         size = metrics[1] if metrics else -1
         # What waits reads lost once the process that was to train it is gone, without a change of any file.
         ended = self.view is not None and not self.view.status.active and self.view.status.state != "queued"
-        if ended and stats == self._stats and not (with_trend and not self._trend):
+        if ended and (stats,) == self._signature[:1] and not (with_trend and not self._trend):
             return False
         status = run.scheduled_status(jobs)
         trend_due = with_trend and size != self._metrics_size and (not self._trend or size > 1.05 * self._metrics_size)
         signature = (stats, status.shown_state, status.scheduler)
         if signature == self._signature and not trend_due:
             return False
-        if self.view is None or not self._source:
-            self._source = run.source
+        # A run may be seen before its files are written.
+        self._source = self._source or run.source
         if not run.config:
-            # A run may be seen before its preset is written.
             run.__dict__.pop("config", None)
         if trend_due:
             self._trend, self._metrics_size = read_trend(run.path / METRICS), size
-        self._signature, self._stats = signature, stats
+        self._signature = signature
         waits = status.shown_state == "queued"
         self.turn = requests.turn(run.path) if waits else 0
         held = waits and "hold" in requests.pending(run.path)
@@ -94,10 +93,8 @@ class TrackedRun:
             return False
         self._signature = signature
         self.started = self.started or status.changed or 0.0
-        losses = run.table.series(LOSS)[1]
-        chosen = np.linspace(0, len(losses) - 1, min(len(losses), TREND_POINTS)).round().astype(int)
         own = (self.key, run, self.root, self.read_only, short, status)
-        self.view = RunView(*own, run.config, {}, trend=tuple(losses[chosen].tolist()))
+        self.view = RunView(*own, run.config, {}, trend=_thinned(run.table.series(LOSS)[1].tolist()))
         return True
 
 
@@ -123,11 +120,14 @@ def read_trend(path: Path) -> tuple[float, ...]:
     with _READABLE, opened(path) as descriptor:
         if os.fstat(descriptor).st_size > _WHOLE:
             return tuple(value for data in _samples(descriptor, TREND_POINTS) for value in _losses(data)[-1:])
-        values = _losses(os.pread(descriptor, _WHOLE, 0))
-        if len(values) <= TREND_POINTS:
-            return tuple(values)
-        return tuple(values[round(i * (len(values) - 1) / (TREND_POINTS - 1))] for i in range(TREND_POINTS))
+        return _thinned(_losses(os.pread(descriptor, _WHOLE, 0)))
     return ()
+
+
+def _thinned(values: Sequence[float]) -> tuple[float, ...]:
+    """At most `TREND_POINTS` of the values, evenly over all."""
+    places = np.linspace(0, len(values) - 1, min(len(values), TREND_POINTS))
+    return tuple(values[round(place)] for place in places)
 
 
 def _losses(data: bytes) -> list[float]:
@@ -172,9 +172,8 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
     events = [] if count is None else [int(i) for i in layers_fixed(count.value)]
     fixed = tuple((float(count.step[i]), float(count.epoch[i]), float(count.time[i])) for i in events if count)
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
-    behind, problem, names_there = run.tail.behind, run.tail.problem or "", (*table.names, *machine.names)
-    own = (tuple(resumed), behind, problem, saved, sample is not None, fixed, machine.newest_sample)
-    return Curves(curves, names_there, *own)
+    own = (tuple(resumed), run.tail.behind, saved, sample is not None, fixed, machine.newest_sample)
+    return Curves(curves, (*table.names, *machine.names), *own)
 
 
 class LogIndex:
@@ -182,37 +181,30 @@ class LogIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._starts, self._inode = np.zeros(1, np.int64), (0, 0)
-        self._count = self._size = self._read_to = 0
+        self._starts, self._inode, self._read_to = array("q", [0]), (0, 0), 0
 
     @property
     def count(self) -> int:
         """Lines found so far; a last line without its end counts."""
-        return self._count + (1 if self._size > int(self._starts[self._count]) else 0)
+        return len(self._starts) - (self._read_to <= self._starts[-1])
 
     def poll(self, budget: int = 8 << 20) -> bool:
         """Look for new lines; True if there are any. A file that shrank or was replaced is begun again."""
         with _READABLE, opened(self.path) as descriptor:
             info = os.fstat(descriptor)
-            if self._inode != (info.st_dev, info.st_ino) or info.st_size < self._read_to:
-                self._starts, self._count, self._read_to = np.zeros(1, np.int64), 0, 0
-                self._inode = (info.st_dev, info.st_ino)
-            before = (self._count, self._size)
+            before = self._read_to
+            if self._inode != (info.st_dev, info.st_ino) or info.st_size < before:
+                self._starts, self._inode = array("q", [0]), (info.st_dev, info.st_ino)
+                self._read_to, before = 0, -1
             end = min(info.st_size, self._read_to + budget)
             while self._read_to < end:
                 data = os.pread(descriptor, min(1 << 20, end - self._read_to), self._read_to)
                 if not data:
                     break
                 found = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1 + self._read_to
-                if self._count + found.size + 1 > self._starts.size:
-                    grown = np.zeros(2 * (self._count + found.size + 1), np.int64)
-                    grown[: self._count + 1] = self._starts[: self._count + 1]
-                    self._starts = grown
-                self._starts[self._count + 1 : self._count + 1 + found.size] = found
-                self._count += found.size
+                self._starts.frombytes(found.astype(np.int64).tobytes())
                 self._read_to += len(data)
-            self._size = self._read_to
-            return before != (self._count, self._size)
+            return self._read_to != before
         return False
 
     def lines(self, first: int, count: int, longest: int = 2000) -> list[str]:
@@ -223,12 +215,15 @@ class LogIndex:
             return out
         with _READABLE, opened(self.path) as descriptor:
             for i in range(first, last):
-                start = int(self._starts[i])
-                stop = int(self._starts[i + 1]) - 1 if i < self._count else self._size
+                start = self._starts[i]
+                stop = self._starts[i + 1] - 1 if i + 1 < len(self._starts) else self._read_to
                 raw = os.pread(descriptor, max(0, min(stop - start, longest)), start)
                 # A progress bar that rewrites its line leaves the newest state behind its last carriage return.
                 out.append(raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
         return out
+
+
+NO_LOG = LogIndex(Path(os.devnull))
 
 
 class SnapshotReader:

@@ -38,6 +38,7 @@ Floats = npt.NDArray[np.float64]
 Config = dict[str, Any]
 
 LOSS = "train/loss"
+SPEED = "speed/images_per_second"
 ACCURACY = "train/accuracy"
 # What a list of runs may show as accuracy, one for all its runs, and the head of that column.
 ACCURACIES = {ACCURACY: "TRAIN%", "val/accuracy": "VAL%"}
@@ -63,8 +64,9 @@ class RunView:
     held: bool = False  # not to be started while it waits
 
     @property
-    def note(self) -> str:
-        return self.notes[-1] if self.notes else ""
+    def remarks(self) -> str:
+        """Its tags and its newest note."""
+        return " ".join([*(f"#{tag}" for tag in self.tags), *self.notes[-1:]])
 
     @property
     def id(self) -> str:
@@ -100,19 +102,11 @@ class RunView:
     def loss_group(self) -> str:
         return loss_group(self.config)
 
-    @property
-    def loss(self) -> float | None:
-        return self.status.metrics.get(LOSS)
-
     def last(self, metric: str) -> float | None:
         return self.status.metrics.get(metric)
 
     def best(self, metric: str) -> float | None:
         return self.status.best.get(metric)
-
-    @property
-    def speed(self) -> float | None:
-        return self.status.metrics.get("speed/images_per_second")
 
     @property
     def done(self) -> float:
@@ -161,7 +155,6 @@ class Curves:
     names: tuple[str, ...] = ()
     resumed: tuple[tuple[float, float, float], ...] = ()
     behind: bool = False
-    problem: str = ""
     checkpoints: tuple[tuple[int, float, int], ...] = ()  # step, when, bytes
     sampled: bool = False  # points from all over a long file, which is still being read
     fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
@@ -207,13 +200,6 @@ class Update:
     hardware: Hardware | None = None
     older: int = 0
     loaded: bool = False
-
-    @property
-    def keys(self) -> set[str] | None:
-        """The runs that changed; None where more than runs did."""
-        if self.folders is not None or self.reports is not None or self.hardware is not None or self.loaded:
-            return None
-        return {*self.runs, *self.gone, *self.curves, *self.embeddings}
 
 
 class Store:

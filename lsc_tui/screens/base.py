@@ -133,17 +133,6 @@ class LscScreen(Screen[None], inherit_bindings=False):
             self.set_focus(self.field)
             self.show()
 
-    def news(self, keys: set[str] | None) -> None:
-        """Redraw after news of these runs; of more than runs where None."""
-        if keys and not self.concerned(keys):
-            self.redraw("#tabs")
-        else:
-            self.redraw_all()
-
-    def concerned(self, keys: set[str]) -> bool:
-        """Whether what is shown below the tabs may be another one now that these runs have changed."""
-        return True
-
     def redraw(self, *panels: str) -> None:
         for name in panels:
             panel = self.query_one(name, Panel)

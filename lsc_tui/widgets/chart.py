@@ -4,7 +4,7 @@ series from the curves of a run."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,11 +62,12 @@ class Look:
     cursor: float | None = None
     mode: str = "braille"
 
-    def view(self, name: str) -> View:
-        """The options of the chart of a metric. A share is measured over fixed images, so it is not smoothed."""
-        share = is_share(name)
+    def view(self, name: str, end: float | None = None) -> View:
+        """The options of the chart of a metric. A share is measured over fixed images, so it is not smoothed. `end`:
+        what a linear x axis reaches to."""
+        share, whole = is_share(name), end is not None and self.x1 is None and not self.log_x
         return View(
-            Window(self.x0, self.x1),
+            Window(self.x0 or 0.0, end) if whole else Window(self.x0, self.x1),
             self.log_x,
             self.log_y and name.endswith("/loss"),
             self.mode,  # type: ignore[arg-type]
@@ -89,11 +90,6 @@ class Look:
         """The heights magnified by a factor, at most to the whole and to `MAGNIFIED_MOST`."""
         self.magnify = min(MAGNIFIED_MOST, max(1.0, self.magnify * factor))
         self.shift = 0.0 if self.magnify == 1 else self.shift
-
-    @staticmethod
-    def until(view: View, end: float) -> View:
-        """The same view with an x axis that reaches to the end of the run."""
-        return replace(view, window=replace(view.window, x0=view.window.x0 or 0.0, x1=end))
 
     @property
     def smoothing_words(self) -> str:

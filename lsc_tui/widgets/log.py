@@ -6,7 +6,7 @@ import re
 
 from rich.cells import chop_cells
 
-from lsc_tui.data.run_cache import LogIndex
+from lsc_tui.data.run_cache import NO_LOG
 from lsc_tui.lines import Line, clean, fit
 from lsc_tui.widgets.panel import Box, Sheet
 
@@ -28,7 +28,7 @@ class LogPane(Box):
 
     def __init__(self, *, id: str = "") -> None:
         super().__init__(id=id)
-        self.log_index: LogIndex | None = None
+        self.log_index = NO_LOG
         self.follow = True
         self.top = 0
         self.large = False  # has the screen for itself: long lines go on in the next row, or are scrolled sideways
@@ -42,7 +42,7 @@ class LogPane(Box):
 
     @property
     def count(self) -> int:
-        return self.log_index.count if self.log_index is not None else 0
+        return self.log_index.count
 
     def scroll(self, by: int) -> None:
         """Up and down by lines; reaching the end follows again."""
@@ -69,7 +69,7 @@ class LogPane(Box):
         end = min(self.count, start + _FOUND_AT_MOST) if down else max(0, start - _FOUND_AT_MOST)
         for at in range(start + 1, end, _CHUNK) if down else range(start, end, -_CHUNK):
             first, stop = (at, at + _CHUNK) if down else (max(0, at - _CHUNK), at)
-            lines = self.log_index.lines(first, stop - first) if self.log_index is not None else []
+            lines = self.log_index.lines(first, stop - first)
             for i in range(len(lines)) if down else reversed(range(len(lines))):
                 if words.lower() in plain(lines[i]).lower():
                     self.hit = first + i
@@ -79,8 +79,6 @@ class LogPane(Box):
 
     def go_to_first_error(self) -> None:
         """The first line near the end that names an error at the top, with two lines before it."""
-        if self.log_index is None:
-            return
         begin = max(0, self.count - _TAIL)
         lines = self.log_index.lines(begin, _TAIL)
         found = next((i for i, line in enumerate(lines) if _ERROR.search(plain(line))), None)
@@ -95,7 +93,7 @@ class LogPane(Box):
         page, inner = self.page, width - (2 if self.framed else 0)
         end = max(0, self.count - page)
         self.top = end if self.follow else max(0, min(self.top, end))
-        raw = self.log_index.lines(self.top, page) if self.log_index is not None else []
+        raw = self.log_index.lines(self.top, page)
         body = [piece for text in raw for piece in self._rows(plain(text), inner)]
         body = body[-page:] if self.follow else body[:page]
         state = "following" if self.follow else f"line {self.top + 1} of {self.count}, G end"

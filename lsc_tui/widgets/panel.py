@@ -69,10 +69,8 @@ def style_table(variables: dict[str, str]) -> dict[str, Style]:
 class Panel(Widget):
     """Shows what `draw(width, height)` returns. Call `redraw` when its matter may have changed."""
 
-    def __init__(
-        self, draw: Callable[[int, int], list[Line]] | None = None, *, id: str | None = None, classes: str | None = None
-    ) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, draw: Callable[[int, int], list[Line]] | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._draw = draw
         self._lines: list[Line] = []
         self._drawn_size = Size(0, 0)

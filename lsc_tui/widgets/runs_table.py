@@ -18,7 +18,7 @@ from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.filters import value_of
 from lsc_tui.data.reports import KINDS, Report
-from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, finite, gpu_number, value_text
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, SPEED, RunView, finite, gpu_number, value_text
 from lsc_tui.lines import (
     STATES,
     Line,
@@ -299,11 +299,11 @@ def run_line(
 def _name_cell(row: Row, width: int, *, described: bool) -> Line:
     """The name of a run; beside it its tags and its note, where there is room and no column for them."""
     view, name = row.views[0], clean(row.name or row.views[0].label)
-    words = "" if described or row.kind == "fold" else clean(" ".join([*(f"#{tag}" for tag in view.tags), view.note]))
-    if not words.strip() or width < 18:
+    words = "" if described or row.kind == "fold" else clean(view.remarks)
+    if not words or width < 18:
         return [(fit_ends(name, width), "")]
-    left = max(min(8, cell_len(words.strip())), width - cell_len(name) - 1)
-    return [(f"{fit_ends(name, width - left - 1)} ", ""), (fit(words.strip(), left), "dim")]
+    left = max(min(8, cell_len(words)), width - cell_len(name) - 1)
+    return [(f"{fit_ends(name, width - left - 1)} ", ""), (fit(words, left), "dim")]
 
 
 def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bool) -> tuple[str, str]:
@@ -330,7 +330,7 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
             known = [v.status.eta for v in row.views if v.status.active and v.status.eta is not None]
             return {"stalled": "?", "lost": "-"}.get(state) or (clock(max(known)) if known else "-"), ""
         case "loss":
-            loss = mean(lambda v: v.loss)
+            loss = mean(lambda v: v.last(LOSS))
             return loss_text(loss, kind), "" if loss is None or math.isfinite(loss) else "error"
         case "best":
             return loss_text(mean(lambda v: v.best(LOSS))), "dim"
@@ -339,7 +339,7 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
         case "best_acc":
             return percent(mean(lambda v: v.best(accuracy))), "dim"
         case "speed":
-            return grouped(mean(lambda v: v.speed)), ""
+            return grouped(mean(lambda v: v.last(SPEED))), ""
         case "trend":
             return (trend(view.trend, size) if size else ""), f"state-{state}" if state == "diverged" else "dim"
         case "where":
@@ -347,7 +347,7 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
         case "reason":
             waits = state == "queued" and view.status.scheduler is not None
             ill = waits | (state in ("failed", "diverged", "lost", "stalled", "stopped"))
-            return (view.status.news if ill else " ".join([*(f"#{tag}" for tag in view.tags), view.note])), "dim"
+            return (view.status.news if ill else view.remarks), "dim"
     values = dict.fromkeys(value_text(value_of(v, name, accuracy)) for v in row.views)
     return ", ".join(values) or "-", ""
 

@@ -236,7 +236,7 @@ async def test_notes_are_changed_and_seen_at_80_columns(runs: Path) -> None:
         ):
             await pilot.press(*keys)
             await pause_until(pilot, lambda wanted=wanted: texts() == wanted)  # type: ignore[misc]
-            await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].note == texts()[-1])
+            await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].notes[-1:] == (texts()[-1],))
         await pilot.press("t", *"keep", "enter")
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ("keep",))
         await pilot.pause()

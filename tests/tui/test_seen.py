@@ -186,7 +186,7 @@ async def test_the_cursor_follows_the_run_when_the_order_changes(runs: Path) -> 
         metrics = {**status.metrics, "train/loss": 99.0}
         write_status(runs / run, type(status)(**{**vars_of(status), "metrics": metrics}))
         app.poller.rescan()
-        await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].loss == 99.0)
+        await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].last("train/loss") == 99.0)
         await pilot.pause()
         assert runs_screen(app).table.cursor != place
         assert highlighted(app) == run

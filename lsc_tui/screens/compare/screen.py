@@ -115,9 +115,6 @@ class CompareScreen(ChartScreen):
         self.pane, self.tops = 0, [0, 0]
         self.look.whole()
 
-    def concerned(self, keys: set[str]) -> bool:
-        return self.found is None or not keys.isdisjoint({*self.keys, *(view.key for view in self.views())})
-
     def views(self) -> list[RunView]:
         """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
         runs = self.app.store.runs

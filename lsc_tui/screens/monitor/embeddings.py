@@ -35,6 +35,10 @@ class EmbeddingLook:
             return len(kept.shots) - 1
         return max(sum(shot.step <= self.step for shot in kept.shots) - 1, 0) if kept.shots else -1
 
+    def shot(self, kept: EmbeddingHistory | None) -> Snapshot | None:
+        """The snapshot shown, None where there is none."""
+        return kept.shots[self.index(kept)] if kept is not None and kept.shots else None
+
     def move(self, kept: EmbeddingHistory, by: int) -> None:
         """Some snapshots on or back; at the last one the newest is followed again."""
         at = self.index(kept) + by
@@ -78,13 +82,11 @@ def picture(
     view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, mode: str
 ) -> Sheet:
     """The embeddings of one evaluation as points around the centres, or why there are none."""
-    at = look.index(kept) if kept is not None else -1
-    if kept is None or at < 0:
+    if kept is None or (shot := look.shot(kept)) is None:
         lines = [line for text in why_none(view, kept) for line in wrap(text, max(8, width - 4))]
         return "embeddings", "", [[], *([(f"  {line}", "dim")] for line in lines)]
-    shot = kept.shots[at]
     title = f"embeddings · {kind_of(shot)} · epoch {shot.epoch:.1f}"
-    right = f"{at + 1} of {len(kept.shots)}" if look.step is not None else ""
+    right = f"{look.index(kept) + 1} of {len(kept.shots)}" if look.step is not None else ""
     if len(title) + len(right) + 6 > width:
         title = title.removeprefix("embeddings · ")
     rows = snapshot_rows(shot, width, height, camera=look.camera, mode=mode, shots=kept.shots)  # type: ignore[arg-type]
@@ -93,12 +95,10 @@ def picture(
 
 def table(view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int) -> Sheet:
     """The panel at the right: classes of the snapshot, or angles by epoch."""
-    at = look.index(kept) if kept is not None else -1
-    if kept is None or at < 0:
+    if kept is None or (shot := look.shot(kept)) is None:
         return "by class", "", []
-    shot = kept.shots[at]
     if isinstance(shot, Angles):
-        return "by epoch, medians", "", _by_epoch(kept, at, width, height)
+        return "by epoch, medians", "", _by_epoch(kept, shot, width, height)
     return "by class", "", _by_class(kept, shot, width, height, start_words(view))
 
 
@@ -177,10 +177,8 @@ def _accuracy(shot: Snapshot, before: dict[int, float], *, new: bool = False) ->
     return float((shot.predicted == shot.label)[rows].mean()) if rows.any() else None
 
 
-def _by_epoch(kept: EmbeddingHistory, at: int, width: int, height: int) -> list[Line]:
+def _by_epoch(kept: EmbeddingHistory, shown: Angles, width: int, height: int) -> list[Line]:
     shots = [shot for shot in kept.shots if isinstance(shot, Angles)]
-    shown = kept.shots[at]
-    assert isinstance(shown, Angles)
     inside = "" if shown.min_angle is None else f"inside: closer than half of {shown.min_angle:.1f}°"
     counts = f"{shown.images} images, {grouped(shown.classes)} classes, n = {shown.n}"
     words = ("angles to own and nearest other centre", inside, "wrong: closer to another centre", counts, kept.problem)

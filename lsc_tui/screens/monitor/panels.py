@@ -17,6 +17,7 @@ from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import (
     ACCURACY,
     LOSS,
+    SPEED,
     Curves,
     RunView,
     Store,
@@ -42,7 +43,7 @@ SMALLEST_CHART = (18, 5)
 LETTER_WORDS = {"t": "train", "v": "val", "o": "old", "n": "new"}
 # What is drawn beside the first of them, on one chart.
 _BESIDE = {LOSS: ("val/loss",), ACCURACY: ("val/accuracy", "train/accuracy_augmented")}
-_FIRST = ("speed/images_per_second", "lr", "speed/data_wait")
+_FIRST = (SPEED, "lr", "speed/data_wait")
 # A metric per layer, and one of the classes known before and of the new ones, share a chart.
 _ONE_OF_MANY = re.compile(r"^(.*?)[_/.-]?(\d+|old|new)$")
 
@@ -97,7 +98,7 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     """State line and progress bar; with them, where one says why the run waits or what went wrong, its sentence, in at
     most `most` lines."""
     status, total = view.status, view.epochs
-    speed = finite(view.speed) if view.state in ("running", "stopping") else None
+    speed = finite(view.last(SPEED)) if view.state in ("running", "stopping") else None
     pace = f"took {clock(status.seconds)}" if status.seconds else ""
     if status.active and view.state != "stalled":
         pace = (f"{grouped(speed)} img/s   " if speed is not None else "") + f"ETA {clock(status.eta)}"

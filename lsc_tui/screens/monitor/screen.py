@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
@@ -15,7 +14,8 @@ from lsc_engine.charts.scales import short
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot, kind_of
-from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, EmbeddingHistory, RunView, reference_of
+from lsc_tui.data.run_cache import NO_LOG
+from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, EmbeddingHistory, RunView
 from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
@@ -74,7 +74,6 @@ class MonitorScreen(RunScreen):
         self.metric_words = ""  # only metrics whose name holds them are in the grid
         self.pane = self.top = 0
         self.pane_chosen = self.everything = False
-        self._arranged: tuple[int, ...] = ()
         self.showing_embeddings = self._have_embeddings = False
         self.embedding_look = embeddings.EmbeddingLook()
         self._log_lines: list[str] = []
@@ -111,11 +110,8 @@ class MonitorScreen(RunScreen):
             yield box("events", self._events)
         yield LogPane(id="log")
 
-    def on_resize(self, event: events.Resize) -> None:
-        super().on_resize(event)
-        self._set_log_height(event.size.height)
-
-    def _set_log_height(self, height: int) -> None:
+    def _set_log_height(self) -> None:
+        height = self.size.height
         few = max(8, height // 4) if self.wide else max(4, height // 6)
         self.set_height("#log", None if self.has_class("-full-log") or self.has_class("-no-curve") else few)
 
@@ -137,13 +133,6 @@ class MonitorScreen(RunScreen):
             return f"run {clean(self.app.store.watched.partition(':')[2])} is no longer there"
         return "no run is shown" if self.app.store.loaded else "reading the runs"
 
-    def concerned(self, keys: set[str]) -> bool:
-        view, store = self.watched, self.app.store
-        if view is None:
-            return True
-        study = (other.key for other in reference_of(store, view)[1])
-        return not keys.isdisjoint({view.key, *study, parent_key(store, view), store.pinned})
-
     @property
     def log_pane(self) -> LogPane:
         return self.query_one("#log", LogPane)
@@ -162,21 +151,20 @@ class MonitorScreen(RunScreen):
             wanted = {view.key: frozenset(name for family in self.shown(view) for name in family) | {LOSS, FIXED}}
             if parent := parent_key(self.app.store, view):
                 wanted[parent] = frozenset((LOSS, ACCURACY))
-            self.app.subscribe(wanted, log=view.key, embeddings=view.key)
+            self.app.subscribe(wanted, watched=view.key)
         index = self.app.poller.log
-        log.log_index = index if view is not None and index is not None and index.path == view.run.log_path else None
+        log.log_index = index if view is not None and index.path == view.run.log_path else NO_LOG
         log.large = self.has_class("-full-log")
         if self._error_wanted and log.count:
             self._error_wanted = False
             self.call_after_refresh(log.go_to_first_error)
-        if log.log_index is not None:
-            found = log.log_index.lines(max(0, log.count - EVENT_LINES), EVENT_LINES)
-            self._log_lines = [plain(text) for text in found]
+        found = log.log_index.lines(max(0, log.count - EVENT_LINES), EVENT_LINES)
+        self._log_lines = [plain(text) for text in found]
         self._show_charts(view)
         drawn = any(chart.series for chart in self.query(Chart) if chart.display)
         self.set_class(not drawn and not self.showing_embeddings, "-no-curve")
         self.set_class(view is None, "-nothing")
-        self._set_log_height(size.height)
+        self._set_log_height()
         if view is not None:
             # At 80 columns a line without words is not kept.
             lines = 1 + sum(any(text.strip() for text, _ in line) for line in self._machine(view, size.width, 3)[2])
@@ -265,14 +253,12 @@ class MonitorScreen(RunScreen):
         for place, chart in enumerate(charts):
             family = page[place] if place < len(page) else ()
             name = family[0] if family else ""
-            series, options = self._family_series(view, family), look.view(name)
-            if look.x1 is None and end is not None and not look.log_x:
-                options = look.until(options, end)
+            series = self._family_series(view, family)
             lettered = [s for s in series if s.letter in LETTER_WORDS]
             with_foot = self.wide or (self.grid and look.cursor is not None)
             chart.put(
                 series,
-                options,
+                look.view(name, end),
                 key=(key, family),
                 title=title_words(view, family, look, wide=self.wide) if name else "",
                 right=[(number if place == 0 else "", "dim")],
@@ -300,12 +286,9 @@ class MonitorScreen(RunScreen):
         """Lay out the charts of a page as nearly in a square as the grid allows, or the chosen one alone."""
         alone = self.pane if self.has_class("-full-charts") and not self.showing_embeddings else -1
         columns = 1 if alone >= 0 or count < 2 else min(GRIDS[self.grid][0], math.ceil(math.sqrt(count)))
-        arranged = (columns, 1 if alone >= 0 else max(1, -(-count // columns)), count, alone)
-        if arranged == self._arranged:
-            return
-        self._arranged = arranged
         box = self.query_one("#charts")
-        box.styles.grid_size_columns, box.styles.grid_size_rows = arranged[:2]
+        box.styles.grid_size_columns = columns
+        box.styles.grid_size_rows = 1 if alone >= 0 else max(1, -(-count // columns))
         charts = list(box.query(Chart))
         if (missing := count - len(charts)) > 0:
             added = [Chart() for _ in range(missing)]
@@ -351,9 +334,7 @@ class MonitorScreen(RunScreen):
 
     @property
     def snapshot(self) -> Snapshot | None:
-        history = self.history
-        at = self.embedding_look.index(history) if history is not None else -1
-        return history.shots[at] if history is not None and at >= 0 else None
+        return self.embedding_look.shot(self.history)
 
     def _choose_layout(self, view: RunView) -> None:
         """Lay out for the page that is shown; when the first embeddings come, it stays the same page."""
@@ -549,7 +530,7 @@ class MonitorScreen(RunScreen):
         pane = self.panes[self.pane % len(self.panes)]
         self.set_class(on and pane != "log", "-full-charts")
         self.set_class(on and pane == "log", "-full-log")
-        self._set_log_height(self.size.height)
+        self._set_log_height()
         self.call_after_refresh(self.redraw_all)
 
     def action_pin(self) -> None:

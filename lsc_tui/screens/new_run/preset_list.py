@@ -23,7 +23,7 @@ from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.studies.preset_list import OWN, PAPERS, by_paper, matches
 from lsc_tui.data.preset_form import length_ratio
 from lsc_tui.data.reports import Report, made_words
-from lsc_tui.data.run_view import RunView
+from lsc_tui.data.run_view import SPEED, RunView
 from lsc_tui.lines import Line, clean, counted, day_text, fit, over, pad, rule, wrap
 from lsc_tui.widgets.panel import Sheet
 
@@ -133,11 +133,11 @@ def short_clock(seconds: float) -> str:
 def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> tuple[float, str] | None:
     """Images per second of earlier runs here with the same model and image size, and the study they are of."""
     keys = ("model.name", "model.width", "data.image_size", "train.precision")
-    here = (v for v in views if v.speed and v.status.host == host)
+    here = (v for v in views if v.last(SPEED) and v.status.host == host)
     like = [v for v in here if all(lookup(v.config, key) == config.get(key) for key in keys)]
-    like.sort(key=lambda v: v.speed or 0.0)
+    like.sort(key=lambda v: v.last(SPEED) or 0.0)
     middle = like[len(like) // 2] if like else None
-    return None if middle is None else (float(middle.speed or 0.0), middle.study)
+    return None if middle is None else (float(middle.last(SPEED) or 0.0), middle.study)
 
 
 def presets_csv(known: PresetList) -> str:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial, partialmethod
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
@@ -15,6 +14,7 @@ from textual.suggester import SuggestFromList
 from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
+from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
@@ -79,11 +79,13 @@ class RunsScreen(RunScreen):
     def table(self) -> RunsTable:
         return self.query_one("#table", RunsTable)
 
-    def on_resize(self, event: events.Resize) -> None:
-        super().on_resize(event)
-        self._set_heights(event.size.height)
+    @property
+    def report(self) -> Report | None:
+        """The highlighted study, where it has a report and no runs."""
+        return row.report if (row := self.table.current) is not None else None
 
-    def _set_heights(self, height: int) -> None:
+    def _set_heights(self) -> None:
+        height = self.size.height
         few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
         # The list needs its head, and in its frame two lines more.
         free = height - 4 - 4 * self.wide - len(self.table.rows) - bool(self.table.below)
@@ -103,7 +105,7 @@ class RunsScreen(RunScreen):
         if self.wide:
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
         self.redraw("#where")
-        self._set_heights(self.size.height)
+        self._set_heights()
         self.set_class(self.size.width >= 140 and self.wide and bool(table.rows), "-side")
         if self.has_class("-side"):
             gpus = gpu_lines(store, 44)
@@ -217,8 +219,8 @@ class RunsScreen(RunScreen):
 
     def _details(self, width: int, height: int) -> Sheet:
         row, app = self.table.current, self.app
-        if row is not None and row.report is not None:
-            return report_details(row.report, width, height, app.place)
+        if self.report is not None:
+            return report_details(self.report, width, height, app.place)
         views, kind = (row.views, row.kind) if row is not None else ((), "")
         return details(app.store, views, kind, width, height, app.clock(), app.place)
 
@@ -281,11 +283,11 @@ class RunsScreen(RunScreen):
         right: Line | None = None,
         legend: list[Line] | None = None,
     ) -> None:
-        curves, row = self.app.store.curves, self.table.current
+        curves = self.app.store.curves
         scale = 1.0 if name == LOSS else 100.0
         found = [curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen]
         empty = missing_words(lead, curves.get(lead.key), name) if lead is not None else ""
-        if lead is None and row is not None and row.report is not None:
+        if lead is None and self.report is not None:
             empty = "a report has no curves; Enter reads it"
         self.query_one(chart, Chart).put(
             [series for series in found if series is not None],
@@ -299,10 +301,9 @@ class RunsScreen(RunScreen):
         )
 
     def why_not(self, name: str) -> str:
-        row = self.table.current
-        report = row.report if row is not None else None
-        if name == "open" and row is not None and report is not None and report.made is None:
-            return "its report is being made" if row.key in self.app.store.making else NO_REPORT
+        row, report = self.table.current, self.report
+        if name == "open" and report is not None and report.made is None:
+            return "its report is being made" if report.key in self.app.store.making else NO_REPORT
         if name in ("open", "toml", "external"):
             return "" if row is not None else "no run is highlighted"
         if name == "pin":
@@ -317,10 +318,9 @@ class RunsScreen(RunScreen):
         return list(row.views) if row is not None else []
 
     def no_run(self) -> str:
-        row = self.table.current
         if self.table.gone is not None and self.table.rows:
             return f"{self._gone_words(self.table.gone)}; ↑ ↓ choose another"
-        return "this study is a report, it has no runs" if row is not None and row.report else super().no_run()
+        return "this study is a report, it has no runs" if self.report is not None else super().no_run()
 
     @property
     def page(self) -> int:
@@ -365,17 +365,14 @@ class RunsScreen(RunScreen):
             self.app.go("compare_tab")
 
     def action_toml(self) -> None:
-        row = self.table.current
-        if row is not None and row.report is not None:
-            self.show_file(row.report.preset, f"{row.study} · {row.report.preset.name}")
+        if (report := self.report) is not None:
+            self.show_file(report.preset, f"{report.study} · {report.preset.name}")
         else:
             super().action_toml()
 
     def action_external(self) -> None:
-        row = self.table.current
-        if row is not None and row.report is not None:
-            files = {"r": ("report", row.report.page), "t": ("TOML", row.report.preset)}
-            self.ask_outside(clean(row.study), files)
+        if (report := self.report) is not None:
+            self.ask_outside(clean(report.study), {"r": ("report", report.page), "t": ("TOML", report.preset)})
         else:
             super().action_external()
 
@@ -494,7 +491,7 @@ class RunsScreen(RunScreen):
 
     def action_full(self) -> None:
         self.toggle("-full")
-        self._set_heights(self.size.height)
+        self._set_heights()
 
     def action_next_metric(self, by: int) -> None:
         """The kinds of loss of the runs in the charts, then the other accuracy: on the fixed training images, or on the

@@ -146,9 +146,6 @@ class VectorsScreen(LscScreen):
     def current(self) -> Row | None:
         return next((row for row in self.rows if row.system == self.chosen), None)
 
-    def concerned(self, keys: set[str]) -> bool:
-        return False
-
     def show(self) -> None:
         row = self.current
         key = (row.system, row.n, row.classes) if row is not None else None
