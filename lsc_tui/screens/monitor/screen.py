@@ -140,20 +140,27 @@ class MonitorScreen(RunScreen):
     def show(self) -> None:
         if not self.query("#log"):
             return  # a key came before the panels
-        view, log, size = self.watched, self.log_pane, self.size
+        view = self.watched
         if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
             self.say(self.no_run(), "warn")
         self._shown_key = self._shown_key if view is not None else ""
+        self.set_class(view is None, "-nothing")
         if view is not None:
-            if view.key != self._shown_key:
-                self._show_another(view)
-            self._choose_layout(view)
-            wanted = {view.key: frozenset(name for family in self.shown(view) for name in family) | {LOSS, FIXED}}
-            if parent := parent_key(self.app.store, view):
-                wanted[parent] = frozenset((LOSS, ACCURACY))
-            self.app.subscribe(wanted, watched=view.key)
+            self._show_run(view)
+        self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
+        self.redraw(*PANELS)
+
+    def _show_run(self, view: RunView) -> None:
+        log, width = self.log_pane, self.size.width
+        if view.key != self._shown_key:
+            self._show_another(view)
+        self._choose_layout(view)
+        wanted = {view.key: frozenset(name for family in self.shown(view) for name in family) | {LOSS, FIXED}}
+        if parent := parent_key(self.app.store, view):
+            wanted[parent] = frozenset((LOSS, ACCURACY))
+        self.app.subscribe(wanted, watched=view.key)
         index = self.app.poller.log
-        log.log_index = index if view is not None and index.path == view.run.log_path else NO_LOG
+        log.log_index = index if index.path == view.run.log_path else NO_LOG
         log.large = self.has_class("-full-log")
         if self._error_wanted and log.count:
             self._error_wanted = False
@@ -163,16 +170,12 @@ class MonitorScreen(RunScreen):
         self._show_charts(view)
         drawn = any(chart.series for chart in self.query(Chart) if chart.display)
         self.set_class(not drawn and not self.showing_embeddings, "-no-curve")
-        self.set_class(view is None, "-nothing")
         self._set_log_height()
-        if view is not None:
-            # At 80 columns a line without words is not kept.
-            lines = 1 + sum(any(text.strip() for text, _ in line) for line in self._machine(view, size.width, 3)[2])
-            narrow, count = not self.wide, 1 + len(self._events(view, size.width, 2)[2])
-            self.set_height("#machine", lines if narrow and not self.showing_embeddings else None)
-            self.set_height("#panels", (count if self.showing_embeddings else lines + 2) if narrow else None)
-        self.set_height("#head", max(2, len(self._draw_head(size.width, 0))))
-        self.redraw(*PANELS)
+        # At 80 columns a line without words is not kept.
+        lines = 1 + sum(any(text.strip() for text, _ in line) for line in self._machine(view, width, 3)[2])
+        narrow, count = not self.wide, 1 + len(self._events(view, width, 2)[2])
+        self.set_height("#machine", lines if narrow and not self.showing_embeddings else None)
+        self.set_height("#panels", (count if self.showing_embeddings else lines + 2) if narrow else None)
 
     def _show_another(self, view: RunView) -> None:
         """Begin anew with another run; one that failed opens on its log."""
@@ -208,9 +211,9 @@ class MonitorScreen(RunScreen):
         return panels.events_panel(view, self._curves(view), self._log_lines, width, height, framed=self.wide)
 
     def _draw_readout(self, width: int, height: int) -> list[Line]:
-        view = self.watched
-        shown = self.shown(view)[:2] if view is not None else ()
-        feet = [self.foot(view, family, self._family_series(view, family)) for family in shown] if view else []
+        if (view := self.watched) is None:
+            return []
+        feet = [self.foot(view, family, self._family_series(view, family)) for family in self.shown(view)[:2]]
         texts = ["".join(t for t, _ in foot).strip().replace("   ", "  ") for foot in feet]
         if len(texts) < 2:
             return [[(text, "")] for text in texts]
@@ -235,13 +238,9 @@ class MonitorScreen(RunScreen):
         pages = self.pages(view)
         return pages[self.view_number % len(pages)]
 
-    def _show_charts(self, view: RunView | None) -> None:
+    def _show_charts(self, view: RunView) -> None:
         store, look = self.app.store, self.look
         charts = list(self.query_one("#charts").query(Chart))
-        if view is None:
-            for chart in charts:
-                chart.put([], look.view(LOSS), key="none", title="")
-            return
         pages, page, curves = self.pages(view), self.shown(view), self._curves(view)
         self._arrange(len(page))
         key = (view.key, id(curves), id(store.curves.get(parent_key(store, view))), look.axis)
