@@ -42,7 +42,7 @@ from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job as WorkerJob
 
 from . import throughput
 from .measure import demo_images, megabytes, wait
@@ -276,7 +276,7 @@ def kill_and_resume(root: Path, device: str, steps: int, sets: tuple[str, ...] =
         runs = root / name
         folder = create_run(runs / plan.id, plan.config, {"command": ["benchmarks/gpu.sh"]})
         folders.append(folder)
-        words = ["-m", "lsc_engine.training.run_worker", Order(folder, runs, device).to_json()]
+        words = ["-m", "lsc_engine.training.run_worker", WorkerJob(folder, runs, device).to_json()]
         if name == "killed":
             with subprocess.Popen(python_command(*words), cwd=root) as process:
                 while not list(folder.glob(manifests)) and process.poll() is None:

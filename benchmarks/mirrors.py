@@ -63,7 +63,7 @@ def run(*, quick: bool = False, pairs: int = 6, epochs: int = 15, tools: str = "
 def _train(root: Path, study: str, epochs: int, also: list[str], device: str) -> tuple[float, float, float]:
     """Seconds of processor and of wall time of a training, and its last loss."""
     from lsc_engine.training.execute import execute
-    from lsc_engine.training.order import Order
+    from lsc_engine.training.job import Job
     from lsc_engine.training.signals import Signals
 
     sets = (f'train.duration="{epochs} epochs"', f"log.also={also}")
@@ -71,7 +71,7 @@ def _train(root: Path, study: str, epochs: int, also: list[str], device: str) ->
     folder = create_run(root / plan.id, plan.config, {"command": ["lsc-engine", "bench", "mirrors"]})
     threads = torch.get_num_threads()
     busy, began = time.process_time(), time.perf_counter()
-    state = execute(Order(folder, root), plan.config, device=torch.device(device), signals=Signals(), echo=False)
+    state = execute(Job(folder, root), plan.config, device=torch.device(device), signals=Signals(), echo=False)
     busy, wall = time.process_time() - busy, time.perf_counter() - began
     torch.set_num_threads(threads)
     if state != "finished":

@@ -35,7 +35,7 @@ from lsc_engine.studies.detach import report_begun
 from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus, share_host
 from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.run_worker import THREADS
 from lsc_engine.training.signals import Signals
 
@@ -314,18 +314,18 @@ def _sequential(runs: Runs, options: ExecutionOptions) -> Callable[[Queue], dict
         display, signals = queue.display, queue.signals
 
         def train_one(run: StudyRun) -> str:
-            order, echo = _order(run, options, options.device), display.prints_logs
-            return execute(order, run.config, device=device, signals=signals, echo=echo, progress=display.update)
+            job, echo = _job(run, options, options.device), display.prints_logs
+            return execute(job, run.config, device=device, signals=signals, echo=echo, progress=display.update)
 
         return run_sequential(queue, train_one)
 
     return train_queue
 
 
-def _order(run: StudyRun, options: ExecutionOptions, device: str) -> Order:
+def _job(run: StudyRun, options: ExecutionOptions, device: str) -> Job:
     changes: Table = {MIRRORED: run.config.log.also} if run.action == "resume" else {}
     changes |= {PLACE: run.config.data.path} if run.moved_from is not None else {}
-    return Order(run.folder, options.runs_dir, device, options.data_dir, options.plugins, run.like, changes)
+    return Job(run.folder, options.runs_dir, device, options.data_dir, options.plugins, run.like, changes)
 
 
 def run_sequential(queue: Queue, train_one: Callable[[StudyRun], str]) -> dict[str, str]:
@@ -410,7 +410,7 @@ class _Worker:
         except OSError:
             log = os.open(os.devnull, os.O_WRONLY)
         try:
-            command = python_command("-m", *module, _order(run, options, slot.device).to_json())
+            command = python_command("-m", *module, _job(run, options, slot.device).to_json())
             self.process = subprocess.Popen(
                 command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

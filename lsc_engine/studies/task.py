@@ -28,11 +28,11 @@ from lsc_engine.studies.prepare import create_study, seeds_of
 from lsc_engine.studies.runner import after_tries, unended_tries
 from lsc_engine.studies.submit import TUNED, study_folder
 from lsc_engine.training import run_worker
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
-    from lsc_engine.training.mesh import Orders
+    from lsc_engine.training.mesh import Jobs
 
 # An earlier start whose heartbeat stands still for these seconds or beats is over.
 STILL_SECONDS, STILL_BEATS = 10.0, 5.0
@@ -61,24 +61,24 @@ def main() -> int:
     arguments = parser.parse_args()
     open_streams()
     serve_libraries()
-    job = slurm.this_task()
-    if job is None:
+    scheduler = slurm.this_task()
+    if scheduler is None:
         print("this is started by srun in a job array; lsc-engine submit writes its script", file=sys.stderr)
         return 2
     rank, processes = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     with Signals(ignored=rank > 0) as signals:
         try:
             if processes == 1:
-                return Task(arguments, job, signals).train()
-            from lsc_engine.training.mesh import Orders
+                return Task(arguments, scheduler, signals).train()
+            from lsc_engine.training.mesh import Jobs
 
-            with Orders() as orders:
+            with Jobs() as jobs:
                 if not rank:
-                    return Task(arguments, job, signals, orders).train()
+                    return Task(arguments, scheduler, signals, jobs).train()
                 # The first process judges how the runs end: another exit code than 0 would end it before that.
-                while (taken := orders.take()) is not None:
-                    order, store = taken
-                    run_worker.main(Order.from_json(order), store)
+                while (taken := jobs.take()) is not None:
+                    job, store = taken
+                    run_worker.main(Job.from_json(job), store)
                 return 0
         except LscError as error:
             print(error, file=sys.stderr)
@@ -93,9 +93,9 @@ class Task:
     """The runs of one task, usually one: after [tune] a variant may have several best values."""
 
     def __init__(
-        self, arguments: argparse.Namespace, job: slurm.Scheduler, signals: Signals, orders: Orders | None = None
+        self, arguments: argparse.Namespace, scheduler: slurm.Scheduler, signals: Signals, jobs: Jobs | None = None
     ) -> None:
-        self._arguments, self._job, self._signals, self._orders = arguments, job, signals, orders
+        self._arguments, self._scheduler, self._signals, self._jobs = arguments, scheduler, signals, jobs
         self._root: Path = arguments.runs_dir
 
     def train(self) -> int:
@@ -130,8 +130,8 @@ class Task:
         # Another seed of the variant: the images must be the same.
         like = others[0] if others and not read_status(folder).attempt else None
         given = self._arguments
-        order = Order(folder, self._root, given.device, given.data_dir, tuple(given.plugin), like)
-        code = run_worker.main(order, self._orders.give(order.to_json()) if self._orders is not None else None)
+        job = Job(folder, self._root, given.device, given.data_dir, tuple(given.plugin), like)
+        code = run_worker.main(job, self._jobs.give(job.to_json()) if self._jobs is not None else None)
         status = read_status(folder)
         if status.state == "stopped" and status.message.startswith(requests.STOPPED):
             print(f"{folder}: {status.message}")
@@ -212,30 +212,30 @@ class Task:
         theirs = status.scheduler
         if not status.active or theirs is None:
             return False
-        if theirs.job == self._job.job:
-            return theirs.restarts < self._job.restarts
-        jobs = slurm.jobs()
-        return jobs is not None and theirs.job not in jobs.known and (status.changed or 0.0) < jobs.time
+        if theirs.job == self._scheduler.job:
+            return theirs.restarts < self._scheduler.restarts
+        listed = slurm.jobs()
+        return listed is not None and theirs.job not in listed.known and (status.changed or 0.0) < listed.time
 
     def queue_again(self, folder: Path, before: int | None) -> int:
         """After a stop by a signal: let Slurm queue the task again if it is to go on. The exit code if it is not."""
         code = 128 + (self._signals.stop or 15)
         gained = _saved(folder) != before
         try:
-            state = slurm.state_of(self._job.job)
+            state = slurm.state_of(self._scheduler.job)
             if state != "RUNNING":
                 print(f"{folder}: stopped; for Slurm the task is {state or 'over'}")
                 return code
-            if self._job.restarts and not gained:
+            if self._scheduler.restarts and not gained:
                 print(f"{folder}: not requeued: no step was gained since the last start; raise --time")
                 return code
-            control.hand_over(folder, self._job, read_status(folder).attempt)
-            slurm.requeue(self._job.job)
+            control.hand_over(folder, self._scheduler, read_status(folder).attempt)
+            slurm.requeue(self._scheduler.job)
         except LscError as error:
             control.record_exit(folder, "stopped", code, f"stopped, and not requeued: {error}")
             print(f"{folder}: stopped, and not requeued: {error}; the same submit again goes on with it")
             return code
-        print(f"{folder}: requeued as {self._job.job}", flush=True)
+        print(f"{folder}: requeued as {self._scheduler.job}", flush=True)
         # A step that ends by itself would end the job.
         for _ in range(round(KILL_SECONDS)):
             time.sleep(1)

@@ -1,1 +1,1 @@
-"""Training: the loop and what it needs, from a run's configuration to a finished run folder."""
+"""Training: the loop and what it needs, from a run's settings to a finished run folder."""

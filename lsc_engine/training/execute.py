@@ -29,8 +29,8 @@ from lsc_engine.runs.read.run import Run
 from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import device_name, gpu_uuid, set_numerics
+from lsc_engine.training.job import Job
 from lsc_engine.training.mesh import ALONE, Mesh, PeerLostError
-from lsc_engine.training.order import Order
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
 from lsc_engine.training.trainer import Trainer
@@ -40,7 +40,7 @@ EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143, ELSEWHE
 
 
 def execute(
-    order: Order,
+    job: Job,
     config: RunConfig,
     *,
     device: torch.device,
@@ -49,13 +49,13 @@ def execute(
     progress: Progress | None = None,
     mesh: Mesh = ALONE,
 ) -> str:
-    """Train the run of `order` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
+    """Train the run of `job` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
     another process trains it, or has taken it over from this one, which then wrote nothing more. `config`: its settings
-    with the changes of the order; `mesh`: the processes that call this together.
+    with the changes of the job; `mesh`: the processes that call this together.
 
     LscError if the folder cannot be written, or is gone in the end: the state is then recorded nowhere.
     """
-    folder, data_dir = order.folder, order.data_dir
+    folder, data_dir = job.folder, job.data_dir
     derived = derive(config, data_dir)
 
     def sleep(seconds: float) -> None:
@@ -86,10 +86,10 @@ def execute(
         except (OSError, subprocess.CalledProcessError) as error:
             writer.message(f"not written for {', '.join(config.log.also)}: {error}")
     run = RunContext(
-        config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=order.like, mesh=mesh
+        config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=job.like, mesh=mesh
     )
     try:
-        return _train(run, order.runs_dir)
+        return _train(run, job.runs_dir)
     except LostRunError as error:
         # While the writer is open, its lock keeps the last sample out of the folder.
         if run.machine is not None:

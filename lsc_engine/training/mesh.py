@@ -169,10 +169,9 @@ def _srun_environment() -> dict[str, str]:
     return {name: env[slurm] for name, slurm in names.items()} | own
 
 
-class Orders:
-    """What the first process of a step of srun decides between two runs, as it reaches the others: the next run
-    that all of them train, as text. Opened by all processes together: LscError if they do not
-    meet. A context manager."""
+class Jobs:
+    """How the first process of a step of srun hands the others the next job, as text, which all of them then train
+    together. Opened by all processes together: LscError if they do not meet. A context manager."""
 
     def __init__(self) -> None:
         env = _srun_environment()
@@ -187,29 +186,29 @@ class Orders:
             ) from None
         self._store.set_timeout(_LONGEST)
 
-    def give(self, order: str) -> Store:
+    def give(self, job: str) -> Store:
         """In the first process: train this next. Returns where the processes meet for it."""
-        self._store.set(f"order {self._number}", order)
+        self._store.set(f"job {self._number}", job)
         return self._meeting()
 
     def take(self) -> tuple[str, Store] | None:
         """In the others: wait for what comes next; None when the first process has ended."""
         try:
-            order = self._store.get(f"order {self._number}").decode()
-            if not order:
+            job = self._store.get(f"job {self._number}").decode()
+            if not job:
                 self._store.set(f"left {self._rank}", "")
         except dist.DistError:
             # The store was in the first process.
             return None
-        return (order, self._meeting()) if order else None
+        return (job, self._meeting()) if job else None
 
-    def __enter__(self) -> Orders:
+    def __enter__(self) -> Jobs:
         return self
 
     def __exit__(self, *error: object) -> None:
         """The others learn that nothing comes next, before the store is gone with the first process."""
         if self._rank == 0:
-            self._store.set(f"order {self._number}", "")
+            self._store.set(f"job {self._number}", "")
             # One that does not answer has an end of its own.
             with suppress(dist.DistError):
                 self._store.wait([f"left {rank}" for rank in range(1, self._size)], _FAREWELL)

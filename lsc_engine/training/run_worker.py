@@ -1,4 +1,4 @@
-"""`python -m lsc_engine.training.run_worker ORDER`: one queued run of a study in a process of its own.
+"""`python -m lsc_engine.training.run_worker JOB`: one queued run of a study in a process of its own.
 
 studies/runner.py starts one per GPU; or torchrun or srun start several for one run.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 from lsc_engine.runs.folder.layout import PRESET
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 THREADS = "LSC_OMP_NUM_THREADS"
 
 
-def main(order: Order, store: Store | None = None) -> int:
+def main(job: Job, store: Store | None = None) -> int:
     """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it. `store`: as of
     Mesh.join."""
     open_streams()
@@ -44,15 +44,15 @@ def main(order: Order, store: Store | None = None) -> int:
         from lsc_engine.training.execute import EXIT_CODES, execute
         from lsc_engine.training.mesh import Mesh, PeerLostError
 
-        load_plugins(order.plugins)
-        changes = {key: listed(value) for key, value in order.changes.items()}
-        config = load_run_config(order.folder / PRESET).with_values(changes)
-        device = pick_device(order.device)
+        load_plugins(job.plugins)
+        changes = {key: listed(value) for key, value in job.changes.items()}
+        config = load_run_config(job.folder / PRESET).with_values(changes)
+        device = pick_device(job.device)
         if device.type == "cuda" and (local := os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))):
             device = torch.device("cuda", int(local) % torch.cuda.device_count())
         try:
             mesh = Mesh.join(device, store)
-            state = execute(order, config, device=device, signals=signals, echo=False, mesh=mesh)
+            state = execute(job, config, device=device, signals=signals, echo=False, mesh=mesh)
             mesh.leave()
         except PeerLostError:
             # The first process records how the run ended.
@@ -64,4 +64,4 @@ def main(order: Order, store: Store | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Order.from_json(sys.argv[1])))
+    sys.exit(main(Job.from_json(sys.argv[1])))

@@ -124,9 +124,9 @@ def make_optimizer(
 
 
 @torch.no_grad()
-def step_on_rows(optimizer: torch.optim.Optimizer, sampled: Mapping[nn.Parameter, Tensor]) -> None:
-    """A step in which each parameter of `sampled` consists of its rows of these numbers only: neither momentum nor
-    weight decay moves the others, and their moments stay. The number of steps is that of the whole parameter."""
+def step_optimizer(optimizer: torch.optim.Optimizer, sampled: Mapping[nn.Parameter, Tensor]) -> None:
+    """A step of the optimizer. Each parameter of `sampled` consists of its rows of these numbers only: neither momentum
+    nor weight decay moves the others, and their moments stay. The number of steps is that of the whole parameter."""
     sampled = {p: rows for p, rows in sampled.items() if p.grad is not None}
     whole: dict[Tensor, Tensor] = {}
     for p, rows in sampled.items():

@@ -83,7 +83,7 @@ class Clock:
 
 
 class Trainer:
-    """Everything one run trains with, built from its configuration; `train` is the loop."""
+    """Everything one run trains with, built from its settings; `train` is the loop."""
 
     # A request is read once, and all processes of the run stop by it a step or two later.
     _user_stops = False
@@ -251,7 +251,7 @@ class Trainer:
 
         self.head.begin_step(self.step, batch.target)
         loss = self._without_what_fails(backward)
-        step.step_on_rows(self.optimizer, self.head.sampled_rows())
+        step.step_optimizer(self.optimizer, self.head.sampled_rows())
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 

@@ -20,7 +20,7 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.trainer import Trainer
 
@@ -70,7 +70,7 @@ def main(root: Path, names: list[str]) -> None:
                 runs = root / where.type
                 folder = create_run(runs / run.id, run.config, {})
                 with Everywhere(), Signals() as signals:
-                    execute(Order(folder, runs), run.config, device=where, signals=signals, echo=False)
+                    execute(Job(folder, runs), run.config, device=where, signals=signals, echo=False)
                 ends[where.type] = outcome(folder)
             with Everywhere():
                 again = create_run(root / "again" / run.id, run.config, {})

@@ -13,7 +13,7 @@ from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 
 BASE = """
@@ -58,7 +58,7 @@ def train_one(
         create_run(folder, plan.runs[0].config, {})
     with signals or Signals() as inside:
         state = execute(
-            Order(folder, root / "runs"), plan.runs[0].config, device=torch.device("cpu"), signals=inside, echo=False,
+            Job(folder, root / "runs"), plan.runs[0].config, device=torch.device("cpu"), signals=inside, echo=False,
              progress=inside.update if isinstance(inside, After) else None,
         )  # fmt: skip
     found = open_run(folder)
@@ -88,7 +88,7 @@ def go_on(root: Path, folder: Path, config: Any, signals: Any = None) -> Any:
     """Train one run, from its newest checkpoint where it has one; the run."""
     if open_run(folder).status().state != "finished":
         with signals or Signals() as inside:
-            execute(Order(folder, root / "runs"), config, device=torch.device("cpu"), signals=inside,
+            execute(Job(folder, root / "runs"), config, device=torch.device("cpu"), signals=inside,
                     echo=False, progress=getattr(inside, "update", None))  # fmt: skip
     return open_run(folder)
 

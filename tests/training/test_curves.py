@@ -22,7 +22,7 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.settings import differences, settings_of
 from lsc_engine.studies.plan import RunPlan, plan_study
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 from tests.tiny import tiny
 
@@ -88,7 +88,7 @@ def trained(root: Path, plan: RunPlan) -> tuple[dict[str, list[float]], dict[str
     config = plan.config
     folder = create_run(root / "runs" / plan.id, config, {})
     with Signals() as signals:
-        state = execute(Order(folder, root / "runs"), config, device=torch.device("cpu"), signals=signals, echo=False)
+        state = execute(Job(folder, root / "runs"), config, device=torch.device("cpu"), signals=signals, echo=False)
     assert state == "finished", open_run(folder).log_path.read_text()
     run = open_run(folder)
     names = ("train/loss", "train/accuracy", "train/loss_eval", "val/loss")

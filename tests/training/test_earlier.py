@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from lsc_engine.config.load import load_run_config
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 
 from .test_curves import RELATIVE, machine
@@ -33,9 +33,7 @@ def test_a_run_of_an_earlier_version_resumes_bit_by_bit(tmp_path: Path, name: st
     shutil.copytree(EARLIER / name, folder)
     config = load_run_config(folder / "preset.toml")
     with Signals() as signals:
-        state = execute(
-            Order(folder, tmp_path / "runs"), config, device=torch.device("cpu"), signals=signals, echo=False
-        )
+        state = execute(Job(folder, tmp_path / "runs"), config, device=torch.device("cpu"), signals=signals, echo=False)
     run = open_run(folder)
     assert state == "finished", run.log_path.read_text()
     assert f"resumed at step {20 if name == 'lsc' else 40} of" in run.log_path.read_text()

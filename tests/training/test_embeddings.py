@@ -22,7 +22,7 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import checkpointing
 from lsc_engine.training.embedding_recorder import MOST_CLASSES, own_and_other
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 
 PRESET = """
@@ -78,7 +78,7 @@ def run(root: Path, *sets: str, again: bool = False, signals: Signals | None = N
         prepare(folder)
     with signals or Signals() as inside:
         execute(
-            Order(folder, root / "runs"), plan.runs[0].config, device=torch.device("cpu"), signals=inside, echo=False,
+            Job(folder, root / "runs"), plan.runs[0].config, device=torch.device("cpu"), signals=inside, echo=False,
              progress=inside.update if isinstance(inside, At) else None,
         )  # fmt: skip
     return open_run(folder)

@@ -22,7 +22,7 @@ from lsc_engine.studies.gpus import Slot, gpu_slots, share_host
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import devices
 from lsc_engine.training.execute import execute
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 from lsc_engine.training.signals import Signals
 
 from .stages import BASE
@@ -206,7 +206,7 @@ def test_a_run_on_another_gpu_makes_it_the_current_one_first(tmp_path: Path, mon
     monkeypatch.setattr("lsc_engine.training.execute.device_name", lambda device: "a GPU")
     monkeypatch.setattr("lsc_engine.training.execute.RunWriter.open", opened)
     with pytest.raises(Stopped):
-        execute(Order(tmp_path / "t", tmp_path), run.config, device=torch.device("cuda:1"), signals=Signals())
+        execute(Job(tmp_path / "t", tmp_path), run.config, device=torch.device("cuda:1"), signals=Signals())
     assert order == [torch.device("cuda:1"), "opened"]
 
 

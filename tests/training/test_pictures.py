@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.read.run import Run, open_run
-from lsc_engine.training.order import Order
+from lsc_engine.training.job import Job
 
 from .folders import CE, LSC, broken_off, call, colours, names_printed, preset, train
 
@@ -384,8 +384,8 @@ def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
     move(root)
     folder = run_of(root).path
     for place, code in ((root / "nowhere", 1), (root / "elsewhere", 0)):
-        order = Order(folder, root / "runs", "cpu", like=folder, changes={"data.path": str(place)})
-        words = [sys.executable, "-m", "lsc_engine.training.run_worker", order.to_json()]
+        job = Job(folder, root / "runs", "cpu", like=folder, changes={"data.path": str(place)})
+        words = [sys.executable, "-m", "lsc_engine.training.run_worker", job.to_json()]
         done = subprocess.run(words, cwd=ROOT, timeout=600)
         assert (done.returncode == 0) == (code == 0)
     assert run_of(root).status().state == "finished"

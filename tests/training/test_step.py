@@ -27,7 +27,7 @@ from lsc_engine.training.step import (
     make_loss,
     make_optimizer,
     remove_frozen_params,
-    step_on_rows,
+    step_optimizer,
 )
 from lsc_engine.training.trainer import Trainer
 from lsc_engine.vectors import system
@@ -177,7 +177,7 @@ def test_an_optimizer_that_cannot_be_a_graph_goes_on_without(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("name", "kept"), [("adamw", ("exp_avg", "exp_avg_sq")), ("sgd", ("momentum_buffer",))])
-def test_a_step_on_rows_is_the_optimizer_of_these_rows_alone(name: str, kept: tuple[str, ...]) -> None:
+def test_a_step_on_sampled_rows_is_the_optimizer_of_these_rows_alone(name: str, kept: tuple[str, ...]) -> None:
     """Against torch's optimizer of a new parameter of these rows, which is handed their moments at every step."""
     torch.manual_seed(0)
     chosen = {"lr": 0.1, "weight_decay": 0.3}
@@ -204,7 +204,7 @@ def test_a_step_on_rows_is_the_optimizer_of_these_rows_alone(name: str, kept: tu
         for key, value in moments.items():
             value[rows] = single.state[alone][key]
         before = other.detach().clone()
-        step_on_rows(optimizer, {part: rows})
+        step_optimizer(optimizer, {part: rows})
         assert torch.equal(part, expected)
         assert all(torch.equal(optimizer.state[part][key], value) for key, value in moments.items())
         assert not torch.equal(other, before)

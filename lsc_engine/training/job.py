@@ -1,4 +1,4 @@
-"""What is to be trained and where, as it reaches the process that trains it: this one, or a worker as JSON."""
+"""A run and where to train it, as it reaches the process that trains it: this one, or a worker as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
-class Order:
-    """The run that a process trains, and where. `like`: the folder of a run whose images it must have; `changes`: the
-    settings, by dotted key, that differ from those in the run folder."""
+class Job:
+    """The run that a process trains, and where; a job of Slurm is `slurm.Scheduler`. `like`: the folder of a run whose
+    images it must have; `changes`: the settings, by dotted key, that differ from those in the run folder."""
 
     folder: Path
     runs_dir: Path
@@ -28,6 +28,6 @@ class Order:
         return json.dumps(asdict(self), default=str)
 
     @staticmethod
-    def from_json(text: str) -> Order:
+    def from_json(text: str) -> Job:
         """What `to_json` wrote."""
-        return TypeAdapter(Order).validate_json(text)
+        return TypeAdapter(Job).validate_json(text)
