@@ -103,6 +103,14 @@ def test_a_data_set_is_one_file_and_trains(tmp_path: Path) -> None:
     assert "step 2 of 2" in shown
 
 
+def test_a_backbone_is_one_file_and_trains(tmp_path: Path) -> None:
+    recipe("lsc_engine/models/backbones", tmp_path)
+    preset = tmp_path / "linear.toml"
+    preset.write_text(PRESET.replace('"squared-sine"', '"cosine"').replace('"mlp"', '"linear"'))
+    words = "run", str(preset), "--set", "model.args.bias=false", "--runs-dir", str(tmp_path / "runs")
+    assert "step 2 of 2" in run("lsc_engine.models.backbones", tmp_path, *words)
+
+
 def test_a_screen_is_one_file_and_opens(tmp_path: Path) -> None:
     recipe("lsc_tui/screens", tmp_path)
     command = [sys.executable, "-c", SCREEN, str(tmp_path), str(tmp_path / "runs"), str(RECIPES.parent)]

@@ -248,7 +248,7 @@ class Preset:
         return {v.name: v for v in self.variants}[name]
 
     def run_config(self, settings: Settings, seed: int, *, study: str, variant: str, label: str) -> RunConfig:
-        """The configuration of one run with these settings, which are not validated again."""
+        """One run with these settings, which are not validated again."""
         own: dict[str, Any] = {key: getattr(self, key) for key in ("title", "source", "claim", "compare", "provenance")}
         names: dict[str, Any] = {"study": study, "variant": variant, "label": label, "seed": seed}
         return RunConfig.model_construct(**vars(settings), **names, **own)

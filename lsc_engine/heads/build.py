@@ -1,4 +1,4 @@
-"""From a run's configuration to its head."""
+"""From a run's settings to its head."""
 
 from __future__ import annotations
 
