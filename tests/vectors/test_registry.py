@@ -17,8 +17,8 @@ from lsc_engine.vectors.registry import facts, fault, listed, suggested
 class Axes(VectorSystem):
     """The unit vectors e_1 ... e_n."""
 
-    pattern: ClassVar[str] = "axes"
-    listed: ClassVar[tuple[str, ...]] = ("axes",)
+    pattern: ClassVar[str] = "unit_vectors"
+    listed: ClassVar[tuple[str, ...]] = ("unit_vectors",)
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes)
@@ -32,35 +32,35 @@ class Axes(VectorSystem):
 
 
 @pytest.fixture
-def axes() -> Iterator[None]:
+def unit_vectors() -> Iterator[None]:
     classes = dict(SYSTEMS.built_in)
-    SYSTEMS._classes["axes"] = Axes
+    SYSTEMS._classes["unit_vectors"] = Axes
     # Computed once otherwise.
     vars(SYSTEMS).pop("built_in", None)
     yield
-    del SYSTEMS._classes["axes"]
+    del SYSTEMS._classes["unit_vectors"]
     vars(SYSTEMS).pop("built_in", None)
     assert dict(SYSTEMS.built_in) == classes
 
 
-@pytest.mark.usefixtures("axes")
+@pytest.mark.usefixtures("unit_vectors")
 def test_one_class_is_a_system_everywhere() -> None:
-    assert "axes" in listed()
-    assert "axes" in suggested()
-    assert fault("axes") is None
-    assert n_min("axes", 12) == 12
-    known = facts("axes", 12)
+    assert "unit_vectors" in listed()
+    assert "unit_vectors" in suggested()
+    assert fault("unit_vectors") is None
+    assert n_min("unit_vectors", 12) == 12
+    known = facts("unit_vectors", 12)
     assert (known.count, known.min_angle_deg, known.decode, known.neighbours) == (
         12,
         pytest.approx(90),
         "structure",
         None,
     )
-    made = system("axes", 5)
+    made = system("unit_vectors", 5)
     index = torch.arange(5)
     assert torch.equal(made.vectors(index), torch.eye(5))
     assert torch.equal(made.nearest(made.vectors(index)), index)
 
 
 def test_without_the_class_its_name_is_unknown() -> None:
-    assert fault("axes") is not None
+    assert fault("unit_vectors") is not None
