@@ -64,10 +64,10 @@ class ForeignTail(MetricsTail):
                 self.problem = str(error)
                 return 0
             self.behind = self.waiting > 0
-            if rows.steps:
+            if rows:
                 self.table.add_rows(rows.as_group(self.table.lines))
-                self.table.lines += len(rows.steps)
-            return len(rows.steps)
+                self.table.lines += len(rows)
+            return len(rows)
         return 0
 
     def sample(self, places: int) -> MetricsTable:
@@ -83,7 +83,8 @@ class ForeignTail(MetricsTail):
                 continue
             except UnreadableError:
                 break
-            table.add_rows(rows.as_group(0))
+            if rows:
+                table.add_rows(rows.as_group(0))
             break
         return table
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsc_engine.common.safe_io import opened
-from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, Rows
+from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, RESERVED, Floats, Ints, Rows
 
 MAX_RECORD = 4 << 20
 _READ = 1 << 20
@@ -30,10 +32,13 @@ _NAMES = [
     re.compile(rf"{_KIND}[/_. -](?P<split>{_SPLIT})\Z"),
 ]
 
+_HEADS = (*RESERVED, "time", "epoch")
 
-# Rows that hold a metric, and its values.
-Column = tuple[Sequence[int], Sequence[float]]
-Columns = dict[str, tuple[list[int], list[float]]]
+
+# Rows that hold a metric, and its cells there.
+Cells = Sequence[Any] | NDArray[Any]
+Column = tuple[Sequence[int] | Ints, Cells]
+Columns = dict[str, tuple[list[int], list[Any]]]
 
 
 class Damaged(Exception):
@@ -58,8 +63,9 @@ class Names:
         """Our name, and whether it is an accuracy."""
         if raw not in self._known and len(self._known) < MAX_NAMES:
             name, accuracy = self._ours(raw.strip())
-            if any(name == taken for taken, _ in self._known.values()):
-                name, accuracy = raw.strip(), False
+            others = {taken for taken, _ in self._known.values()}
+            if name in others:
+                name, accuracy = raw.strip() if raw.strip() not in others else "", False
             self._known[raw] = (name, accuracy)
         return self._known.get(raw, ("", False))
 
@@ -67,7 +73,7 @@ class Names:
         found = next(filter(None, (pattern.match(raw.lower()) for pattern in _NAMES)), None)
         if found is None:
             name = raw if 0 < len(raw) <= MAX_KEY and raw.isprintable() else ""
-            return ("" if name in ("step", "attempt", "nonfinite") else name), False
+            return ("" if name in _HEADS else name), False
         split = found["split"] or self.split
         name = f"{'val' if split in _VAL else 'train'}/{'loss' if found['kind'] == 'loss' else 'accuracy'}"
         if "1" in found["kind"]:
@@ -76,11 +82,52 @@ class Names:
         return name, found["kind"] != "loss"
 
 
-def extend(columns: Columns, name: str, rows: Sequence[int], values: Sequence[float]) -> None:
-    """Add rows and values to those of a column."""
-    known = columns.setdefault(name, ([], []))
-    known[0].extend(rows)
-    known[1].extend(values)
+def number(value: Any) -> float | None:
+    """A cell as a number; None for empty cells, words and yes or no."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        # float() takes "1_000" too, and a number of any length.
+        return float(value) if not isinstance(value, str) or "_" not in value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def numbers(rows: Sequence[int] | Ints, cells: Cells) -> tuple[Ints, Floats]:
+    """The cells that are numbers, and their rows."""
+    if isinstance(cells, np.ndarray):
+        return np.asarray(rows, np.int64), cells.astype(np.float64)
+    kinds = set(map(type, cells))
+    if kinds <= {int, float} or (kinds == {str} and "_" not in "".join(cells)):
+        with suppress(ValueError, OverflowError):
+            return np.array(rows, np.int64), np.array(list(map(float, cells)), np.float64)
+    found = [(row, n) for row, cell in zip(rows, cells, strict=True) if (n := number(cell)) is not None]
+    return np.array([row for row, _ in found], np.int64), np.array([n for _, n in found], np.float64)
+
+
+def whole(cells: Cells) -> Column:
+    """A column with a cell in each row."""
+    return range(len(cells)), cells
+
+
+def columns_of(table: Iterable[Mapping[str, Any]]) -> Columns:
+    """Objects, a row each, as columns; names in nested ones are joined by slashes."""
+    columns: Columns = defaultdict(lambda: ([], []))
+    for row, cells in enumerate(table):
+        for name, cell in flat(cells):
+            rows, values = columns[name]
+            rows.append(row)
+            values.append(cell)
+    return columns
+
+
+def flat(table: Mapping[str, Any], before: str = "", depth: int = 4) -> Iterator[tuple[str, Any]]:
+    """Names and values of nested tables, with names joined by slashes."""
+    for name, value in table.items():
+        if isinstance(value, dict) and depth:
+            yield from flat(value, f"{before}{name}/", depth - 1)
+        else:
+            yield f"{before}{name}", value
 
 
 def stop_at(place: int, why: str) -> int:
@@ -95,62 +142,46 @@ class NewRows:
 
     def __init__(self, names: Names) -> None:
         self.names = names
-        self.steps: list[int] = []
-        self.attempts: list[int] = []
-        self.columns: Columns = {}
         self.attempt = 1
+        self._count = 0
+        self._heads: list[tuple[Ints, Ints]] = []
+        self._columns: dict[str, list[tuple[Ints, Floats]]] = {}
 
-    def add(self, step: int, values: dict[str, float], time: float | None = None, epoch: float | None = None) -> None:
-        """One row; `time` in seconds. Rows without a step from 0 to 2⁵³ or without values are left out."""
-        if not 0 <= step < MAX_STEP:
-            return
-        row = len(self.steps)
-        for raw, value in values.items():
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, steps: Cells, columns: Mapping[str, Column], **axes: Column) -> None:
+        """Rows of a table: their steps, the cells of each metric, and those of the axes time (in seconds) and epoch.
+        Rows without a step from 0 to 2⁵³ or without a number beside it are left out."""
+        numbered, found = numbers(*whole(steps)), dict[str, tuple[Ints, Floats]]()
+        step, kept = np.full(len(steps), -1.0), np.zeros(len(steps), np.bool_)
+        step[numbered[0]] = numbered[1]
+        for raw, column in columns.items():
             name, accuracy = self.names.of(raw)
             if name:
-                if accuracy and value > 1 and name not in self.names.percent:
+                rows, values = numbers(*column)
+                if accuracy and name not in self.names.percent and (values > 1).any():
                     self.names.percent.add(name)
                     raise Replaced
-                self._put(name, row, value / 100 if name in self.names.percent else value)
-        for name, place in (("time", time), ("epoch", epoch)):
-            if place is not None:
-                self._put(name, row, place)
-        self.steps.append(int(step))
-        self.attempts.append(self.attempt)
-
-    def add_columns(self, steps: Sequence[int], columns: Mapping[str, Column], **axes: Column) -> None:
-        """Many rows at once, all with a step from 0 to 2⁵³: per metric and axis (time, epoch) rows and values."""
-        first = len(self.steps)
-        for raw, (rows, values) in columns.items():
-            name, accuracy = self.names.of(raw)
-            if name and rows:
-                if accuracy and name not in self.names.percent and max(values) > 1:
-                    self.names.percent.add(name)
-                    raise Replaced
-                share = 100 if name in self.names.percent else 1
-                extend(self.columns, name, [first + row for row in rows], [value / share for value in values])
-        for name, (rows, values) in axes.items():
-            if rows:
-                extend(self.columns, name, [first + row for row in rows], values)
-        self.steps.extend(steps)
-        self.attempts.extend([self.attempt] * len(steps))
-
-    def _put(self, name: str, row: int, value: float) -> None:
-        rows, numbers = self.columns.setdefault(name, ([], []))
-        if rows and rows[-1] == row:
-            numbers[-1] = value
-            return
-        rows.append(row)
-        numbers.append(value)
+                found[name] = rows, values / 100 if name in self.names.percent else values
+                kept[rows] = True
+        kept &= (step >= 0) & (step < MAX_STEP) & (step == np.floor(step))
+        place = np.cumsum(kept) - 1 + self._count
+        for name, (rows, values) in (found | {name: numbers(*axis) for name, axis in axes.items()}).items():
+            order = np.argsort(rows, kind="stable")
+            if (chosen := order[kept[rows[order]]]).size:
+                self._columns.setdefault(name, []).append((place[rows[chosen]], values[chosen]))
+        self._heads.append((step[kept].astype(np.int64), np.full(kept.sum(), self.attempt, np.int64)))
+        self._count += int(kept.sum())
 
     def as_group(self, first_line: int) -> Rows:
-        lines = np.arange(first_line, first_line + len(self.steps), dtype=np.int64)
-        heads = lines, np.array(self.steps, np.int64), np.array(self.attempts, np.int64)
-        columns = {
-            name: (np.array(rows, np.int64), np.array(values, np.float64))
-            for name, (rows, values) in self.columns.items()
-        }
-        return Rows(*heads, columns)
+        lines = np.arange(first_line, first_line + self._count, dtype=np.int64)
+        steps, attempts = map(np.concatenate, zip(*self._heads, strict=True))
+        columns = {}
+        for name, parts in self._columns.items():
+            rows, values = map(np.concatenate, zip(*parts, strict=True))
+            columns[name] = rows, values
+        return Rows(lines, steps, attempts, columns)
 
 
 def changed(path: Path) -> float:

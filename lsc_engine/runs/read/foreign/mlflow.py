@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
-from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, changed, extend
+from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed, columns_of, number, numbers, whole
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
-from lsc_engine.runs.read.foreign.tables import Lines, number
+from lsc_engine.runs.read.foreign.tables import Lines
 
 META = "meta.yaml"
 _ENDS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed", "3": "finished", "4": "failed", "5": "failed"}
@@ -39,26 +38,13 @@ class MetricLines(Lines):
     def __init__(self, name: str, began: float) -> None:
         self.name, self.began = name, began
 
-    def block(self, data: bytes, rows: NewRows) -> bool:
-        parts, lines = data.split(), data.count(b"\n")
-        if len(parts) != 3 * lines or data.count(b" ") != 2 * lines or b"_" in data:
-            return False
-        try:
-            times, values, steps = (list(map(kind, parts[at::3])) for at, kind in enumerate((int, float, int)))
-        except ValueError:
-            return False
-        if min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP or max(times, default=0) > MAX_STEP:
-            return False
-        every = range(lines)
-        time = [(time - self.began) / 1000 for time in times]
-        rows.add_columns(steps, {self.name: (every, values)}, time=(every, time))
-        return True
-
-    def line(self, line: str, rows: NewRows) -> None:
-        parts = line.split(" ")
-        time, value, step = map(number, (*parts, "0", "")[:3])
-        if len(parts) in (2, 3) and time is not None and value is not None and step is not None and step.is_integer():
-            rows.add(int(step), {self.name: value}, (time - self.began) / 1000)
+    def take(self, lines: list[str], rows: NewRows) -> None:
+        """Lines of milliseconds, value and step, which those of old versions lack."""
+        parts = [[*part, "0"][:3] for line in lines if len(part := line.split(" ")) in (2, 3)]
+        if parts:
+            times, values, steps = zip(*parts, strict=True)
+            at, seconds = numbers(*whole(times))
+            rows.add(steps, {self.name: whole(values)}, time=(at, (seconds - self.began) / 1000))
 
 
 def _meta(folder: Path) -> dict[str, str]:
@@ -147,20 +133,13 @@ class MlflowDatabase(Database):
         self._state: str | None = None
 
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
-        steps: list[int] = []
-        columns: Columns = {}
-        seconds: Columns = {}
-        for time, key, value, step, is_nan in part:
-            found = math.nan if is_nan else number(value)
-            if not isinstance(key, str) or type(step) is not int or not 0 <= step < MAX_STEP or found is None:
-                continue
-            if (when := number(time)) is not None:
-                self._began = when if self._began is None else self._began
-                self.newest = max(self.newest, when / 1000)
-                extend(seconds, "time", [len(steps)], [(when - self._began) / 1000])
-            extend(columns, key, [len(steps)], [found])
-            steps.append(step)
-        rows.add_columns(steps, columns, **seconds)
+        times, keys, values, steps, nan = zip(*part, strict=True)
+        at, when = numbers(*whole(times))
+        if when.size:
+            self._began = when[0] if self._began is None else self._began
+            self.newest = max(self.newest, when.max() / 1000)
+        cells = ({str(key): math.nan if no else n} for key, n, no in zip(keys, values, nan, strict=True))
+        rows.add(steps, columns_of(cells), time=(at, (when - (self._began or 0.0)) / 1000))
         return sum(len(row[1]) for row in part if isinstance(row[1], str))
 
     def refresh(self, found: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, extend, stop_at
+from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, stop_at
 from lsc_engine.runs.read.foreign.wire import fields, spans, text
 
 # A longer record holds pictures, sound or a graph.
@@ -96,6 +96,12 @@ class Events(Decoder):
         order = np.sort(np.array([begin for begins in found.values() for begin in begins], np.int64))
         steps, walls = np.zeros(len(order), np.int64), np.full(len(order), np.nan)
         columns: Columns = {}
+
+        def put(tag: str, rows: Sequence[int], values: Sequence[float]) -> None:
+            known = columns.setdefault(tag, ([], []))
+            known[0].extend(rows)
+            known[1].extend(values)
+
         for length, begins in found.items():
             at = np.searchsorted(order, begins)
             events = raw[np.array(begins)[:, None] + 12 + np.arange(length)]
@@ -107,7 +113,7 @@ class Events(Decoder):
                     for row, event in zip(at.tolist(), events, strict=True):
                         steps[row], walls[row], values = _event(event.tobytes())
                         for tag, value in values.items():
-                            extend(columns, tag, [row], [value])
+                            put(tag, [row], [value])
                     break
                 mask, wall, step, places = known
                 same = ((events ^ events[0]) & mask == 0).all(1)
@@ -118,25 +124,12 @@ class Events(Decoder):
                 for place in range(*step):
                     steps[rows_of] |= (alike[:, place] & 127).astype(np.int64) << 7 * (place - step[0])
                 for tag, place in places.items():
-                    extend(columns, tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
+                    put(tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
         if not math.isfinite(self._began):
             self._began = next(iter(walls[np.isfinite(walls)].tolist()), math.nan)
-        seconds = walls - self._began
-        kept = np.zeros(len(order), np.bool_)
-        for places_of, _ in columns.values():
-            kept[places_of] = True
-        kept &= (steps >= 0) & (steps < MAX_STEP)
-        number = np.cumsum(kept) - 1
-
-        def chosen(at: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[list[int], list[float]]:
-            at, values = at[kept[at]], values[kept[at]]
-            by_row = np.argsort(at)
-            return number[at[by_row]].tolist(), values[by_row].tolist()
-
-        metrics = {tag: chosen(np.array(at), np.array(values, np.float64)) for tag, (at, values) in columns.items()}
-        epoch = metrics.pop("epoch", ([], []))
-        timed = np.flatnonzero(np.isfinite(seconds))
-        rows.add_columns(steps[kept].tolist(), metrics, time=chosen(timed, seconds[timed]), epoch=epoch)
+        timed = np.flatnonzero(np.isfinite(walls))
+        epoch = columns.pop("epoch", ([], []))
+        rows.add(steps, columns, time=(timed, walls[timed] - self._began), epoch=epoch)
 
 
 def _numbers(events: NDArray[np.uint8], place: int, kind: str) -> NDArray[np.float64]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import NewRows
+from lsc_engine.runs.read.foreign.log import NewRows, columns_of, whole
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
-from lsc_engine.runs.read.foreign.tables import columns_of, flat, number
+from lsc_engine.runs.read.foreign.tables import parsed
 
 _MOST_RUNS = 10_000
 # Every value of the column by one search in its index each, however many rows there are.
@@ -55,46 +52,15 @@ class Trackio(Database):
             self._began = known[0] if self._began is None else self._began
             self.newest = max(self.newest, *known)
         seconds = [None if second is None or self._began is None else second - self._began for second in when]
-        table = _tables(cells)
-        columns = columns_of(table)
-        if columns is not None and all(type(step) is int and 0 <= step < MAX_STEP for step in steps):
-            epochs = columns.pop("epoch", ((), ()))
-            there = [row for row, second in enumerate(seconds) if second is not None]
-            time = (there, [second for second in seconds if second is not None])
-            rows.add_columns(steps, columns, time=time, epoch=epochs)
-        else:
-            for step, second, row in zip(steps, seconds, table, strict=True):
-                values = {name: n for name, value in flat(row).items() if (n := number(value)) is not None}
-                epoch = values.pop("epoch", None)
-                if values and isinstance(step, int):
-                    rows.add(step, values, second, epoch)
+        columns = columns_of(map(parsed, cells))
+        rows.add(steps, columns, time=whole(seconds), epoch=columns.pop("epoch", ([], [])))
         return sum(len(cell) for cell in cells if isinstance(cell, (str, bytes)))
 
     def settings_in(self, found: sqlite3.Connection) -> dict[str, Any]:
         if self.key not in columns(found, "configs"):
             return {}
         row = found.execute(f"select config from configs where {self.key} = ? limit 1", (self.run,)).fetchone()
-        return {name: value for name, value in _table(row[0] if row else None).items() if not name.startswith("_")}
-
-
-def _tables(cells: Sequence[object]) -> list[dict[str, Any]]:
-    """The JSON objects in cells, most often all at once."""
-    from pydantic_core import from_json
-
-    with suppress(ValueError, TypeError):
-        table = from_json("[" + ",".join(cells) + "]")  # type: ignore[arg-type]
-        if len(table) == len(cells) and all(type(row) is dict for row in table):
-            return table
-    return [_table(cell) for cell in cells]
-
-
-def _table(raw: object) -> dict[str, Any]:
-    """The JSON object in a cell, kept as text or as bytes; an empty one for anything else."""
-    try:
-        found = json.loads(raw) if isinstance(raw, (str, bytes)) else None
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return {name: value for name, value in parsed(row[0] if row else None).items() if not name.startswith("_")}
 
 
 def _seconds(time: object) -> float | None:

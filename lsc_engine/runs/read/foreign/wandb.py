@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
-from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import MAX_RECORD, Damaged, Decoder, FileLog, NewRows, stop_at
-from lsc_engine.runs.read.foreign.tables import flat, number
+from lsc_engine.runs.read.foreign.log import (
+    MAX_RECORD,
+    Damaged,
+    Decoder,
+    FileLog,
+    NewRows,
+    flat,
+    number,
+    stop_at,
+    whole,
+)
 from lsc_engine.runs.read.foreign.wire import fields, text
 
 _BLOCK, _HEAD = 32768, 7
@@ -105,7 +113,7 @@ class Records(Decoder):
             for key, value in fields(record):
                 if key == 2 and isinstance(value, bytes):
                     values = _history(value)
-                    _add(values, rows)
+                    _add({name: [n] for name, n in values.items()}, rows)
                     names = tuple(values)
                     if len(self._forms) < _MOST_FORMS and not any(names == known for _, known in self._forms):
                         self._forms.append((_form(names), names))
@@ -115,17 +123,9 @@ class Records(Decoder):
             return
         table, self._waiting = self._waiting, []
         names = self._forms[0][1]
-        columns = {name: list(map(float, column)) for name, column in zip(names, zip(*table, strict=True), strict=True)}
-        steps = columns["_step"]
-        if not all(step.is_integer() and 0 <= step < MAX_STEP for step in steps):
-            for row in zip(*columns.values(), strict=True):
-                _add(dict(zip(names, row, strict=True)), rows)
-            return
-        every = range(len(table))
-        axes = {"time": (every, columns.get("_runtime", [])), "epoch": (every, columns.pop("epoch", []))}
-        kept = {name: (every, values) for name, values in columns.items() if not name.startswith("_")}
-        if kept:
-            rows.add_columns([int(step) for step in steps], kept, **{n: axis for n, axis in axes.items() if axis[1]})
+        _add(
+            {name: list(map(float, column)) for name, column in zip(names, zip(*table, strict=True), strict=True)}, rows
+        )
 
 
 def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
@@ -160,18 +160,17 @@ def _history(message: bytes) -> dict[str, float]:
             name, raw = _item(part)
             with suppress(ValueError):
                 found[name] = from_json(raw)
-    values = {name: n for name, value in flat(found).items() if (n := number(value)) is not None}
+    values = {name: n for name, value in flat(found) if (n := number(value)) is not None}
     if not values.get("_step", math.nan).is_integer():
         values["_step"] = float(step or 0)
     return values
 
 
-def _add(values: dict[str, float], rows: NewRows) -> None:
-    time = values.get("_runtime")
-    kept = {name: n for name, n in values.items() if not name.startswith("_")}
-    epoch = kept.pop("epoch", None)
-    if kept and 0 <= values["_step"] < MAX_STEP:
-        rows.add(int(values["_step"]), kept, time if time is not None and math.isfinite(time) else None, epoch)
+def _add(columns: dict[str, list[float]], rows: NewRows) -> None:
+    """Add rows that each hold a number in all columns."""
+    kept = {name: whole(values) for name, values in columns.items() if not name.startswith("_") and name != "epoch"}
+    axes = {"time": whole(columns.get("_runtime", [])), "epoch": whole(columns.get("epoch", []))}
+    rows.add(columns["_step"], kept, **axes)
 
 
 class Wandb(FileLog):
