@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from lsc_engine.runs.read.foreign.log import (
     Replaced,
     columns_of,
     numbers,
+    whole,
 )
 
 _STEPS = ("step", "global_step", "trainer/global_step", "_step", "iter", "iteration", "iterations", "epoch", "epochs")
@@ -37,7 +37,6 @@ _KNOWN_CSV = ("metrics.csv", "results.csv", "summary.csv", "progress.csv")
 _JSON_NAMES = ("log.txt", "scalars.json")
 _FIRST = 1 << 16
 _MOST_CANDIDATES = 30
-_COUNTS = re.compile(rf"(?i)\b({'|'.join(_STEPS)})\b")
 
 
 @lru_cache(1000)
@@ -101,14 +100,18 @@ class CsvLines(Lines):
         self.head: list[str] = []
 
     def take(self, lines: list[str], rows: NewRows) -> None:
-        heads = [place for place, line in enumerate(lines) if _COUNTS.search(line) and counting(_cells(line))]
+        heads = [place for place, line in enumerate(lines) if not line[0].isdigit() and counting(_cells(line))]
         if lines and not self.head and heads[:1] != [0]:
             raise Damaged("no column counts steps or epochs")
         for first, last in pairwise([-1, *heads, len(lines)]):
             if first >= 0:
                 self.head = _cells(lines[first])
-            table = [dict(zip(self.head, _cells(line), strict=False)) for line in lines[first + 1 : last]]
-            add(columns_of(table), len(table), rows)
+            table = [_cells(line) for line in lines[first + 1 : last]]
+            columns = {
+                name: whole([cells[place] if place < len(cells) else "" for cells in table])
+                for place, name in enumerate(self.head)
+            }
+            add(columns, len(table), rows)
 
 
 def _cells(line: str) -> list[str]:
