@@ -16,6 +16,7 @@ from textual.screen import ModalScreen
 from lsc_tui.keymap import COMMANDS, GROUPS, shown
 from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
+from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 if TYPE_CHECKING:
@@ -110,17 +111,22 @@ class HelpScreen(ScrolledText):
 class Choice(NamedTuple):
     """A line of a list to choose from, and what Enter does on it."""
 
-    key: str
+    shortcut: str
     word: str
     text: str
     act: Callable[[], object]
     id: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.id or self.word
 
 
 class ChoiceScreen(Overlay):
     """A list to choose from: type words of it, or a key, choose, Enter. What begins with the words comes first."""
 
     AUTO_FOCUS = "#words"
+    wide = False  # the list has no frame
     CSS: ClassVar[str] = """
     ChoiceScreen { align: center top; }
     ChoiceScreen #words { dock: top; height: 1; width: 100%; border: none; padding: 0; background: $panel; }
@@ -129,11 +135,13 @@ class ChoiceScreen(Overlay):
 
     def __init__(self, what: str, does: str, choices: Sequence[Choice]) -> None:
         super().__init__()
-        self.what, self.does, self.choices, self.cursor = what, does, choices, 0
+        self.what, self.does, self.choices = what, does, choices
+        self.list = ListBox[Choice](self._sheet, "found", bare=True)
+        self.list.rows = choices
 
     def compose(self) -> ComposeResult:
         yield Field(placeholder=self.what, id="words", compact=True)
-        yield Panel(self._draw, id="found")
+        yield self.list
 
     @property
     def field(self) -> Field:
@@ -143,46 +151,46 @@ class ChoiceScreen(Overlay):
         """What holds all of the words."""
         parts = self.field.value.lower().split()
         texts = [(f"{c.id} {c.word} {c.text}".lower(), c) for c in self.choices]
-        found = [c for text, c in texts if all(part in text or part == c.key.lower() for part in parts)]
+        found = [c for text, c in texts if all(part in text or part == c.shortcut.lower() for part in parts)]
         first = parts[0] if parts else ""
         return sorted(found, key=lambda c: not (c.word.lower().startswith(first) or c.id.startswith(first)))
 
-    def _draw(self, width: int, height: int) -> list[Line]:
-        found = self.found()
-        self.cursor = max(0, min(self.cursor, len(found) - 1))
-        top = max(0, self.cursor - height + 3)
-        in_sight = found[top : top + height - 1]
-        keys = 6 if any(choice.key for choice in in_sight) else 0
-        words = min(max([11, *(cell_len(choice.word) + 1 for choice in in_sight)]), width // 2)
-        lines: list[Line] = [rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")]
-        for i, (key, word, text, *_) in enumerate(in_sight, top):
-            line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (fit(key, keys), "key")]
-            line += [(fit(word, words), ""), (fit(text, max(0, width - 2 - keys - words)), "dim")]
-            lines.append(over(line, "cursor") if i == self.cursor else line)
-        return lines
+    def _sheet(self, width: int, height: int) -> Sheet:
+        found = self.list.rows
+        keys = 6 if any(choice.shortcut for choice in found) else 0
+        words = min(max([11, *(cell_len(choice.word) + 1 for choice in found)]), width // 2)
+
+        def lines(choice: Choice, here: bool) -> list[Line]:
+            line: Line = [("▌ " if here else "  ", "accent"), (fit(choice.shortcut, keys), "key")]
+            line += [(fit(choice.word, words), ""), (fit(choice.text, width - 2 - keys - words), "dim")]
+            return [over(line, "cursor") if here else line]
+
+        head = rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")
+        return "", "", [head, *self.list.body(height - 1, lines)]
 
     async def take_key(self, event: events.Key) -> None:
-        found, before = self.found(), self.field.value
+        chosen, before = self.list.current, self.field.value
         by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key, 0)
         if event.key in ("escape", "enter"):
             self.close_overlay()
-            if found and event.key == "enter" and isawaitable(done := found[min(self.cursor, len(found) - 1)].act()):
+            if chosen is not None and event.key == "enter" and isawaitable(done := chosen.act()):
                 await done
             return
         if not by:
             await self.field.take(event)
-        self._typed(before, by)
+        self.list.move(by)
+        self._typed(before)
 
     def take_paste(self, text: str) -> None:
         before = self.field.value
         self.field.paste(text)
         self._typed(before)
 
-    def _typed(self, before: str, by: int = 0) -> None:
+    def _typed(self, before: str) -> None:
         """Draw what is found now: from its top where other words stand there."""
-        same = self.field.value == before
-        self.cursor = max(0, min(self.cursor + by, len(self.found()) - 1)) if same else 0
-        self.query_one("#found", Panel).redraw()
+        if self.field.value != before:
+            self.list.rows, self.list.cursor = self.found(), 0
+        self.list.redraw()
 
 
 def palette(below: LscScreen) -> ChoiceScreen:

@@ -1,5 +1,5 @@
 """The form of New run: its rows (variants, seeds, settings with their marks, where runs go), the choices that Enter
-offers for one, how each is drawn, and the panel with its cursor."""
+offers for one, and how each is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from lsc_tui.data.run_view import Store
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.services.form_check import Outcome, Problem
 from lsc_tui.services.launch import device_words
-from lsc_tui.widgets.panel import Box, Sheet
 
 
 def short_name(key: str) -> str:
@@ -79,13 +78,13 @@ def rows(
         for key in form.keys(every):
             if wide and key.partition(".")[0] != section:
                 section = key.partition(".")[0]
-                out.append(Row("gap", f"gap:{section}"))
+                out.append(Row("gap", ""))
             out.append(_setting(form, key, resolved, problems, wide))
         shown = ["device", "at", "data"] if form.source == "fork" else ["study", "device", "runs", "data"]
     if wide or form.kind != "train":
-        out.append(Row("gap", "gap:place"))
+        out.append(Row("gap", ""))
     out += [_place(form, key, store, problems, place) for key in shown]
-    out += [Row("gap", "gap:problems")] if problems else []
+    out += [Row("gap", "")] if problems else []
     words = [("!" if p.warning else "✗", problem_words(form, p), p.key) for p in problems]
     return out + [Row("problem", f"problem:{i}", name, text, note=key) for i, (name, text, key) in enumerate(words)]
 
@@ -211,54 +210,3 @@ def row_lines(row: Row, width: int, wide: bool, here: bool) -> list[Line]:
         line += [(value, "dim" if row.default else ""), (fit(note, left - len(value)), "dim")]
         lines = [[*line, (f" {row.mark} ", "accent" if row.mark == "*" else "dim")]]
     return [over(pad(line, width), "cursor") if here else pad(line, width) for line in lines]
-
-
-class FormPanel(Box):
-    """The rows in sight, and a cursor."""
-
-    def __init__(self, *, id: str = "") -> None:
-        super().__init__(id=id)
-        self.rows: list[Row] = []
-        self.cursor = self.top = 0
-        self.title = self.right = ""
-        self.active = True
-
-    @property
-    def current(self) -> Row | None:
-        return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
-
-    def put(self, rows: list[Row]) -> None:
-        before, self.rows = self.current, rows
-        if before is not None:
-            self.go(before.key)
-        self.cursor = max(0, min(self.cursor, len(rows) - 1))
-        self.redraw()
-
-    def go(self, key: str) -> bool:
-        found = next((i for i, row in enumerate(self.rows) if row.key == key), None)
-        if found is not None:
-            self.cursor = found
-        return found is not None
-
-    def move(self, by: int) -> None:
-        """The cursor by rows that it can stand on."""
-        if places := [i for i, row in enumerate(self.rows) if row.kind != "gap"]:
-            now = min(range(len(places)), key=lambda k: abs(places[k] - self.cursor))
-            self.cursor = places[max(0, min(len(places) - 1, now + by))]
-        self.redraw()
-
-    def sheet(self, width: int, height: int) -> Sheet:
-        """The rows around the cursor."""
-        lines: list[Line] = []
-        first = last = 0
-        for i, row in enumerate(self.rows):
-            start = len(lines)
-            lines += row_lines(row, width, self.framed, i == self.cursor and self.active)
-            if i == self.cursor:
-                first, last = start, len(lines) - 1
-        self.top = max(0, min(self.top, len(lines) - height, first), last - height + 1)
-        if not self.rows:
-            return self.title, self.right, [[], [(" Enter opens the highlighted preset here", "dim")]]
-        hidden = len(lines) - self.top - height
-        right = self.right if self.framed else ""
-        return self.title, f"{hidden} more below" if hidden > 0 else right, lines[self.top : self.top + height]

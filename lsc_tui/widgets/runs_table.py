@@ -35,7 +35,8 @@ from lsc_tui.lines import (
     width_of,
 )
 from lsc_tui.widgets.chart import place_words
-from lsc_tui.widgets.panel import Box, Panel, Sheet
+from lsc_tui.widgets.list_box import ListBox
+from lsc_tui.widgets.panel import Panel, Sheet
 
 # Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
 COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
@@ -385,15 +386,12 @@ def about_study(view: RunView) -> str:
     return clean(", ".join(" ".join(str(p).split()) for p in parts if p))
 
 
-class RunsTable(Box):
-    """The rows in sight, a cursor, and the letters of marked runs."""
+class RunsTable(ListBox[Row]):
+    """The list with the letters of marked runs."""
 
     def __init__(self, standing: Callable[[RunView], str] = lambda view: "", *, id: str = "") -> None:
         super().__init__(id=id, bare=True)
         self.standing = standing
-        self.rows: list[Row] = []
-        self.cursor = self.top = 0
-        self.gone: Row | None = None  # what was highlighted and is no longer there; nothing takes its place
         self.letters: dict[str, str] = {}  # of the runs in the charts
         self.marked: Collection[str] = ()
         self.pinned = self.below = ""
@@ -407,42 +405,21 @@ class RunsTable(Box):
         """The head of the screen counts the rows out of sight."""
         self.screen.query_one("#where", Panel).redraw()
 
-    @property
-    def current(self) -> Row | None:
-        return self.rows[self.cursor] if self.gone is None and 0 <= self.cursor < len(self.rows) else None
+    def start(self) -> int:
+        return next((i for i, row in enumerate(self.rows) if row.views and row.kind != "study"), 0)
 
-    def put(self, rows: list[Row], *, by_user: bool = True) -> None:
-        """New rows; the cursor stays on what it was on. Where that is not among them, it goes near if the user wanted
-        another list (a filter, folded seeds, a closed study), else nowhere until it is moved."""
-        before = self.gone or self.current
-        place = None if before is None else next((i for i, row in enumerate(rows) if row.key == before.key), None)
-        if place is None and before is not None and by_user:
-            runs = {view.key for view in before.views}
-            holding = (i for i, row in enumerate(rows) if runs & {view.key for view in row.views})
-            near = (i for i in holding if rows[i].kind != "study" or rows[i].closed)
-            place = next(near, min(self.cursor, len(rows) - 1))
-        elif before is None:
-            place = next((i for i, row in enumerate(rows) if row.kind not in ("study", "report")), 0)
-        self.rows = rows
-        self.gone = before if place is None or not rows else None
-        self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
-        self.redraw()
+    def near(self, before: Row) -> int:
+        """A row with the runs that the cursor was on."""
+        runs = {view.key for view in before.views}
+        holding = (i for i, row in enumerate(self.rows) if runs & {view.key for view in row.views})
+        return next((i for i in holding if self.rows[i].kind != "study" or self.rows[i].closed), self.cursor)
 
     def go_to_study(self, study: str) -> bool:
         """The cursor to a study and its rows into sight; False while it is not there."""
         kinds = ("study", "report")
-        place = next((i for i, row in enumerate(self.rows) if row.kind in kinds and row.study == study), None)
-        if place is not None:
-            self.cursor, self.top, self.gone = place, place, None
-            self.redraw()
-        return place is not None
-
-    def move(self, by: int) -> None:
-        """The cursor by rows; where what it was on has gone, on from the row that stands there now."""
-        if self.gone is not None and self.rows:
-            self.gone, by = None, by - (by > 0)
-        self.cursor = max(0, min(len(self.rows) - 1, self.cursor + by))
-        self.redraw()
+        found = self.go(next((row.key for row in self.rows if row.kind in kinds and row.study == study), ""))
+        self.top = self.cursor if found else self.top
+        return found
 
     @property
     def page(self) -> int:
@@ -450,15 +427,12 @@ class RunsTable(Box):
 
     def sheet(self, width: int, height: int) -> Sheet:
         """The rows around the cursor, a run with the heading above it."""
-        rows, page, columns = self.rows, self.page, layout(self.order, width)
-        first = self.cursor - (self.cursor > 0 and rows[self.cursor - 1].kind == "study" and self.cursor <= self.top)
-        self.top = max(0, min(self.top, len(rows) - page, first), self.cursor - page + 1)
+        columns, cursor = layout(self.order, width), self.cursor
+        above = 0 < cursor <= self.top and self.rows[cursor - 1].kind == "study"
         lines = [header(columns, width, self.order)]
-        for i, row in enumerate(rows[self.top : self.top + page], self.top):
-            lines.append(self._row_line(row, i == self.cursor and self.gone is None, columns, width))
-        lines += [[(f" {clean(text)}", "dim")] for text in self.empty if not rows]
-        hidden, marked = len(rows) - self.top - page, len(self.marked)
-        words = (self.below, f"{hidden} more below" * (hidden > 0), f"{marked} marked" * bool(marked))
+        lines += self.body(self.page, lambda row, here: [self._row_line(row, here, columns, width)], above)
+        lines += [[(f" {clean(text)}", "dim")] for text in self.empty if not self.rows]
+        words = (self.below, self.more, f"{len(self.marked)} marked" * bool(self.marked))
         return "runs", " · ".join(filter(None, words)), lines
 
     def _row_line(self, row: Row, here: bool, columns: Layout, width: int) -> Line:
@@ -473,7 +447,7 @@ class RunsTable(Box):
             line = run_line(row, columns, width, letter=letter, pinned=pinned, marked=marked, accuracy=accuracy)
         if self.dimmed or (row.views and all(view.key in self.hidden for view in row.views)):
             line = [(text, "dim") for text, _ in line]
-        (first, style), rest = line[0], line[1:]
         if here:
+            (first, style), *rest = line
             return over([(first[:1] if heading else "▌", "accent"), (first[1:], style), *rest], "cursor")
-        return [(" ", ""), *rest] if letter else line
+        return line

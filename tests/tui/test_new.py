@@ -261,7 +261,7 @@ async def test_presets_by_paper_with_data_at_hand_or_not(place: Path) -> None:
         assert screen.preset_list.current.info is not None
         assert screen.preset_list.current.info.name == "tiny"
         await pilot.press("slash", *"data:here", "enter")
-        assert [e.info.stem for e in screen.preset_list.entries if e.info] == ["tiny"]
+        assert [e.info.stem for e in screen.preset_list.rows if e.info] == ["tiny"]
         await pilot.press("escape", "slash", *"fig99", "enter")
         await pilot.pause()
         assert 'no preset matches "fig99". Esc clears' in text_of(app)
@@ -287,7 +287,7 @@ async def test_keys_typed_while_presets_are_read_act_on_the_list(place: Path, mo
         assert screen.form is None
         may_read.set()
         screen = await ready(app, pilot)
-        presets = [entry.info.name for entry in screen.preset_list.entries if entry.info is not None]
+        presets = [entry.info.name for entry in screen.preset_list.rows if entry.info is not None]
         assert screen.form is not None
         assert screen.form.heading == presets[0]
 
@@ -297,7 +297,7 @@ async def test_time_measured_before_comes_from_runs_on_this_machine(place: Path)
         line = next(line for line in text_of(app).splitlines() if line.startswith("  fig9"))
         # The study lsc-2025/fig9 of the samples: finished runs on this host, not all of them.
         assert line.rstrip()[-6:].strip().startswith("~")
-        assert next(e for e in screen.preset_list.entries if e.info and e.info.stem == "fig2a")
+        assert next(e for e in screen.preset_list.rows if e.info and e.info.stem == "fig2a")
 
 
 @pytest.mark.usefixtures("quiet")
@@ -536,7 +536,7 @@ async def test_hostile_presets_and_ascii(place: Path, tmp_path: Path, size: tupl
             text = text_of(app)
             assert text.isascii()
             assert "\x1b" not in text
-        assert any(e.info is not None and e.info.fault for e in screen.preset_list.entries)
+        assert any(e.info is not None and e.info.fault for e in screen.preset_list.rows)
         for width, height in ((40, 12), (30, 8), (119, 35), (130, 40), (200, 60), size):
             await pilot.resize_terminal(width, height)
             await pilot.pause(0.1)
@@ -586,10 +586,10 @@ async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, 
         await ready(app, pilot)
         await pause_until(pilot, lambda: any(line.startswith("▌*tiny") for line in text_of(app).splitlines()))
         # Another preset is opened meanwhile.
-        screen.preset_list.words = ""
-        names = {e.info.stem: e.key for e in screen.preset_list.entries if e.info is not None}
+        screen._filter("")
+        names = {e.info.stem: e.key for e in screen.preset_list.rows if e.info is not None}
         for name in ("fig9", "tiny"):
-            screen.preset_list.chosen = names[name]
+            screen.preset_list.go(names[name])
             screen.show()
             await pilot.press("enter")
             await ready(app, pilot)
@@ -640,7 +640,7 @@ async def test_enter_on_what_stands_in_a_field_changes_nothing(place: Path, tmp_
     exact = TINY.replace("lr = 1e-3", "lr = 0.00012345678901234").replace("classes = 120", "classes = 121")
     (own / "exact.toml").write_text(exact + 'model.args = { layers = 3, "a b" = [10000, 2] }\n')
     async with new_run(place) as (app, pilot, screen):
-        screen.preset_list.chosen = next(e.key for e in screen.preset_list.entries if e.info and e.info.stem == "exact")
+        screen.preset_list.go(next(e.key for e in screen.preset_list.rows if e.info and e.info.stem == "exact"))
         await pilot.press("enter")
         await ready(app, pilot)
         assert screen.form is not None

@@ -254,10 +254,10 @@ async def test_no_other_row_of_compare_is_highlighted(tmp_path: Path, monkeypatc
         await settle(app, pilot)
         await pilot.press("down")
         screen: Any = app.lsc_screen
-        row = screen.current()
+        row = screen.table.current
         await gone(app, pilot, *(run.id for run in row.runs))
         await pause_until(pilot, lambda: row.key not in [r.key for r in screen.found.rows])
-        assert screen.current() is None
+        assert screen.table.current is None
         assert "is no longer there" in screen.message[0]
         await pilot.press("p", "enter")
         assert app.store.pinned == ""
@@ -276,9 +276,7 @@ async def test_a_preset_that_has_gone(runs: Path, tmp_path: Path, monkeypatch: p
         await pause_until(pilot, lambda: screen.preset_list.infos)
         await pilot.press("slash", *"fig9", "enter")
         await pilot.press("escape")
-        screen.preset_list.chosen = next(
-            e.key for e in screen.preset_list.entries if e.info is not None and e.info.stem == "fig9"
-        )
+        screen.preset_list.go(next(e.key for e in screen.preset_list.rows if e.info and e.info.stem == "fig9"))
         (shipped / "lsc-2025" / "fig9.toml").unlink()
         screen.reload()
         await pause_until(pilot, lambda: len(screen.preset_list.infos) == 2)

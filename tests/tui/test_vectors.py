@@ -154,17 +154,17 @@ async def test_the_sorted_column_has_an_arrow_and_crowding_is_that_of_the_comman
         screen = await enter(app, pilot, *["full_stop"] * 4)
         assert screen.column == "crowd"
         assert "↑CROWD" in text_of(app)
-        got = {row.system: row.crowding[0] for row in screen.rows if row.crowding}
+        got = {row.system: row.crowding[0] for row in screen.table.rows if row.crowding}
         assert got == {name: value for name, value in expected.items() if name in got}
         assert expected.keys() - got.keys() == {"W2", "W4", "bch"}
-        known = [row.crowding[0] for row in screen.rows if row.crowding and not row.outside]
+        known = [row.crowding[0] for row in screen.table.rows if row.crowding and not row.outside]
         assert known == sorted(known)
         drawing.HISTOGRAMS.clear()
-        screen.chosen = "W4"
+        screen.table.go("W4")
         screen.show()
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert next(row.crowding for row in screen.rows if row.system == "W4") == (expected["W4"], False)
+        assert next(row.crowding for row in screen.table.rows if row.system == "W4") == (expected["W4"], False)
         await pilot.press("i")
         await pilot.pause()
         assert "↓CROWD" in text_of(app)
@@ -181,7 +181,7 @@ async def test_tab_goes_through_the_limits_and_numbers_are_typed_as_people_write
         assert screen.limits.most == 200
         assert screen.focused is None
         assert "classes [1 280 000 ]" in text_of(app)
-        assert [r.system for r in screen.rows if not r.outside] == ["bch", "V21pm", "V21"]
+        assert [r.system for r in screen.table.rows if not r.outside] == ["bch", "V21pm", "V21"]
 
 
 async def test_a_field_that_is_wrong_says_so_and_escape_leaves_it(runs: Path) -> None:
@@ -197,21 +197,21 @@ async def test_a_field_that_is_wrong_says_so_and_escape_leaves_it(runs: Path) ->
 async def test_sort_invert_and_what_is_highlighted_stays(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot)
-        assert screen.chosen == "V21"
+        assert screen.table.current.key == "V21"
         await pilot.press("full_stop")
         assert screen.column == "vectors"
         await pilot.press("i")
-        inside = [r.known.count for r in screen.rows if not r.outside]
+        inside = [r.known.count for r in screen.table.rows if not r.outside]
         assert inside == sorted(inside, reverse=True)
-        assert screen.chosen == "V21"
+        assert screen.table.current.key == "V21"
         await pilot.press("G")
-        assert screen.place == len(screen.rows) - 1
+        assert screen.table.cursor == len(screen.table.rows) - 1
 
 
 async def test_a_system_that_no_n_makes_large_enough_says_so(runs: Path) -> None:
     async with open_app(runs, size=(160, 48)) as (app, pilot):
         screen = await enter(app, pilot, "tab", *"1G", "enter", "slash", *"kerdock", "enter")
-        assert screen.rows == []
+        assert screen.table.rows == []
         assert "kerdock: no n up to 4096 holds 1 000 000 000 classes" in text_of(app)
 
 
@@ -240,14 +240,14 @@ async def test_filter_and_export(runs: Path, tmp_path: Path, monkeypatch: pytest
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot, "slash", *"V41", "enter", "e", "enter")
         await app.workers.wait_for_complete()
-        assert [r.system for r in screen.rows] == ["V41"]
+        assert [r.system for r in screen.table.rows] == ["V41"]
         assert (tmp_path / "vectors-300000.csv").read_text().splitlines()[1].startswith("V41,")
         await pilot.press("slash", *"zzz", "enter")
         await pilot.pause()
         assert 'no system matches "V41zzz"' in text_of(app)
         await pilot.press("escape")
         await pilot.pause()
-        assert len(screen.rows) == 20
+        assert len(screen.table.rows) == 20
 
 
 async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -
         screen._filter(f"file:{tmp_path / 'other.npy'}")
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert screen.rows[0].crowding == (
+        assert screen.table.rows[0].crowding == (
             pytest.approx(np.exp(16 * unit @ unit.T)[~np.eye(299, dtype=bool)].mean(), rel=1e-5),
             False,
         )
@@ -289,7 +289,7 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
         for name in (*["down"] * 16, *["cursor_right"] * 4, *["sort_right"] * 4, *["up"] * 4):
             await screen.perform(name)
             await pilot.pause()
-            seen.add(screen.chosen)
+            seen.add(screen.table.current.key)
     slow = {name for name in seen | set(counted) if (family := family_of(name)) and family.slow_histogram}
     assert slow & seen
     assert counted
@@ -300,7 +300,7 @@ async def test_a_long_histogram_is_counted_elsewhere(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot)
         drawing.HISTOGRAMS.clear()
-        screen.chosen = "W4"
+        screen.table.go("W4")
         screen.show()
         assert "counting …" in text_of(app)
         await app.workers.wait_for_complete()

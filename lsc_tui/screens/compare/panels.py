@@ -43,6 +43,7 @@ from lsc_tui.screens.compare import comparison
 from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
+from lsc_tui.widgets.list_box import ListBox
 
 FIGURE_SECONDS = 120
 _MOODS = {"holds": "good", "fails": "error"}
@@ -136,7 +137,7 @@ def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
     return out[:most]
 
 
-def table(found: Compared, width: int, wide: bool, highlighted: str, height: int, accuracy: str) -> list[Line]:
+def table(found: Compared, width: int, wide: bool, box: ListBox[Row], height: int, accuracy: str) -> list[Line]:
     """Head and rows; where they do not all fit, those around the highlighted one. `accuracy`: the metric shown."""
     columns, rows = table_cells(found, wide, accuracy)
     needs = [max([len(head), *(len(row[i]) for row in rows)]) for i, (head, _, _) in enumerate(columns)]
@@ -151,23 +152,20 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
         columns[i] = (columns[i][0], size, columns[i][2])
     head: Line = [("    ", "")]
     head += [(fit(name, wanted, align) + " ", "dim") for name, wanted, align in columns]
-    keys = [row.key for row in found.rows]
-    here = keys.index(highlighted) if highlighted in keys else 0
-    hidden = len(keys) - (height - 1)
-    first = max(0, min(here - (height - 2) // 2, hidden))
-    more: Line = [(f"{hidden} more {'↑' * (first > 0)}{'↓' * (first < hidden)}", "dim")]
-    fitting = [*head[:-1], (head[-1][0].rstrip(), "dim")]
-    out = [ends(fitting, more, width) if hidden > 0 and not wide else pad(head, width)]
-    for key, cells in list(zip(keys, rows, strict=True))[first : first + max(0, height - 1)]:
-        line: Line = [
-            ("▌" if key == highlighted else " ", "accent"),
-            ("*" if key == found.base.key else " ", "mark"),
-            (found.letters[key] + " ", style_of(found.letters[key])),
-        ]
-        for cell, (_, wanted, align) in zip(cells, columns, strict=True):
+    cells = dict(zip((row.key for row in found.rows), rows, strict=True))
+
+    def lines(row: Row, here: bool) -> list[Line]:
+        letter = found.letters[row.key]
+        line: Line = [("▌" if here else " ", "accent"), ("*" if row is found.base else " ", "mark")]
+        line.append((f"{letter} ", style_of(letter)))
+        for cell, (_, wanted, align) in zip(cells[row.key], columns, strict=True):
             line.append(((fit_ends(cell, wanted) if align == "<" else fit(cell, wanted, align)) + " ", ""))
-        out.append(over(pad(line, width), "cursor") if key == highlighted else pad(line, width))
-    return out
+        return [over(pad(line, width), "cursor") if here else line]
+
+    body, hidden = box.body(height - 1, lines), len(rows) - (height - 1)
+    more: Line = [(f"{hidden} more {'↑' * (box.top > 0)}{'↓' * bool(box.more)}", "dim")]
+    fitting = [*head[:-1], (head[-1][0].rstrip(), "dim")]
+    return [ends(fitting, more, width) if hidden > 0 and not wide else head, *body]
 
 
 def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column], list[list[str]]]:

@@ -39,6 +39,7 @@ from lsc_tui.screens.run_screen import ChartScreen
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import UNITS, Chart, is_share, loss_word, scale_of
+from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
@@ -71,7 +72,8 @@ class CompareScreen(ChartScreen):
         # Which runs: their keys, whole studies (root, study) whose new runs join, and whether the marks chose them.
         self.keys, self.studies, self.by_marks = list[str](), set[tuple[int, str]](), False
         self.found: Compared | None = None
-        self.problem = self.metric = self.highlighted = ""
+        self.problem = self.metric = ""
+        self.table = ListBox[Row](self._rows, "rows", bare=True)
         self.group = ""  # of losses that the loss chart shows, "" for the baseline's
         self.accuracy = ""  # the metric in the column of accuracies, changed by `m` alone
         self.pane, self.tops = 0, [0, 0]  # of PANES: the rows, then what ↑ and ↓ scroll, and how far they are
@@ -88,7 +90,7 @@ class CompareScreen(ChartScreen):
         with Horizontal(id="charts"):
             yield Chart(id="main")
             yield Chart(id="other")
-        yield Box(self._rows, "rows", bare=True)
+        yield self.table
         with Horizontal(id="below"):
             yield Box(partial(self._scrolled, 1), "verdict")
             yield Box(partial(self._scrolled, 2), "settings")
@@ -109,7 +111,8 @@ class CompareScreen(ChartScreen):
         studies = {(v.root, v.study) for k in keys if (v := runs.get(k)) is not None}
         whole = {s for s in studies if all(v.key in picked for v in runs.values() if (v.root, v.study) == s)}
         self.keys, self.studies, self.by_marks = list(keys), whole, by_marks
-        self.levels, self.found, self.highlighted, self._requested = None, None, "", None
+        self.levels = self.found = self._requested = None
+        self.table.clear()
         self.group = self.accuracy = ""
         self.report = None
         self.pane, self.tops = 0, [0, 0]
@@ -154,6 +157,7 @@ class CompareScreen(ChartScreen):
                 self.say(f"run {names[0]}{more} is no longer there", "warn")
             if not self.views():
                 self.found = self._requested = None
+                self.table.clear()
         # Their metrics are read and kept as long as they are compared.
         self.app.subscribe({view.key: frozenset() for view in self.views()})
         request = self._request()
@@ -172,8 +176,7 @@ class CompareScreen(ChartScreen):
             self._busy, self.problem = False, found if isinstance(found, str) else ""
             if not isinstance(found, str) and self._requested is not None:
                 self.found = found
-                # Once chosen, a row whose runs have gone gives its place to no other.
-                self.highlighted = self.highlighted or found.rows[0].key
+                self.table.put(found.rows, by_user=False)
                 if self.metric not in found.metrics:
                     # The metric of the first level, else the accuracy.
                     fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
@@ -243,7 +246,7 @@ class CompareScreen(ChartScreen):
         if found is None:
             return None
         notes = _seconds_note(found) if self.wide and height > min(len(found.rows), 8) + 2 else []
-        body = panels.table(found, width, self.wide, self.highlighted, height - len(notes), self.accuracy) + notes
+        body = panels.table(found, width, self.wide, self.table, height - len(notes), self.accuracy) + notes
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
         hidden = len(found.rows) + 1 + len(notes) - height
         more = f"{hidden} more · " * (self.wide and hidden > 0)
@@ -327,7 +330,7 @@ class CompareScreen(ChartScreen):
             return "nothing is compared yet"
         if name == "level" and self.metric.startswith(PREFIX):
             return "levels are of loss and accuracy"  # a machine has none to reach
-        if name in ("pin", "open", "external") and self.current() is None:
+        if name in ("pin", "open", "external") and self.table.current is None:
             return "no row is highlighted"
         if name == "save" and self._writable() is None:
             return "no runs folder here can be written"
@@ -336,9 +339,9 @@ class CompareScreen(ChartScreen):
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         return super().footer() if self.found is not None else (("runs", "views"), self.WORDS)
 
-    def current(self) -> Row | None:
-        found = self.found
-        return next((row for row in found.rows if row.key == self.highlighted), None) if found else None
+    @property
+    def highlighted(self) -> str:
+        return self.table.current.key if self.table.current is not None else ""
 
     def action_move(self, rows: int) -> None:
         if self.found is None:
@@ -347,19 +350,17 @@ class CompareScreen(ChartScreen):
             self.tops[self.pane - 1] = max(0, self.tops[self.pane - 1] + rows)
             self.redraw(f"#{PANES[self.pane]}")
             return
-        keys = [row.key for row in self.found.rows]
-        here = keys.index(self.highlighted) if self.highlighted in keys else -(rows > 0)
-        self.highlighted = keys[min(len(keys) - 1, max(0, here + rows))]
+        self.table.move(rows)
         self.show()
 
     def action_open(self) -> None:
         """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
-        row = self.current()
+        row = self.table.current
         if self.found is not None and row is not None and (views := self.found.views.get(row.key, [])):
             self.app.watch_run(next((v for v in views if v.status.active), views[0]).key)
 
     def action_pin(self) -> None:
-        row, found, store = self.current(), self.found, self.app.store
+        row, found, store = self.table.current, self.found, self.app.store
         if row is None or found is None:
             return
         keys = [view.key for view in found.views.get(row.key, [])]
@@ -373,7 +374,7 @@ class CompareScreen(ChartScreen):
 
     def action_level(self) -> None:
         """Type a level of the metric; proposed is the height of the highlighted curve under the cursor."""
-        found, row, metric, near = self.found, self.current(), self.metric, ""
+        found, row, metric, near = self.found, self.table.current, self.metric, ""
         if found is None:
             return
         if row is not None and self.look.cursor is not None:
@@ -538,7 +539,7 @@ class CompareScreen(ChartScreen):
 
     def action_external(self) -> None:
         """The report written last, log and TOML of the first run of the highlighted row."""
-        row = self.current()
+        row = self.table.current
         views = self.found.views.get(row.key, []) if self.found is not None and row is not None else []
         files = {"r": ("report", self.report)} if self.report is not None else {}
         for view in views[:1]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,10 @@ from lsc_engine.data.dataset import data_set
 from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.studies.preset_list import OWN, PAPERS, by_paper, matches
 from lsc_tui.data.preset_form import length_ratio
-from lsc_tui.data.reports import Report, made_words
-from lsc_tui.data.run_view import SPEED, RunView
+from lsc_tui.data.reports import made_words
+from lsc_tui.data.run_view import SPEED, RunView, Store
 from lsc_tui.lines import Line, clean, counted, day_text, fit, over, pad, rule, wrap
+from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Sheet
 
 MINI = "-mini"
@@ -102,7 +103,7 @@ def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunVi
     return [v for v in views if v.study in names and v.status.host == host and v.status.seconds]
 
 
-def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[float | None, bool]:
+def time_of(info: PresetInfo, views: Collection[RunView], host: str) -> tuple[float | None, bool]:
     """Training seconds of all variants, seeds and tries of a preset, and whether every one was measured here. Runs of
     another length, in the same unit, count by the length that the preset has now."""
     known, found = about(info), runs_of(info, views, host)
@@ -143,8 +144,8 @@ def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> t
 def presets_csv(known: PresetList) -> str:
     """The list as CSV, a row per preset."""
     rows: list[list[object]] = [["preset", "title", "source", "claim", "data", "data_here", "seconds_here"]]
-    for info in (entry.info for entry in known.entries if entry.info is not None):
-        seconds, exact = time_of(info, known.views, known.host)
+    for info in (entry.info for entry in known.rows if entry.info is not None):
+        seconds, exact = known.time(info)
         here = {True: "yes", False: "no", None: ""}[known.at_hand.get(info.dataset)]
         took = f"{seconds:.0f}" if exact and seconds is not None else ""
         rows.append([info.name, info.title, info.source, info.claim, info.dataset, here, took])
@@ -153,61 +154,6 @@ def presets_csv(known: PresetList) -> str:
 
 # What stands for the data of a preset that needs none.
 KIND_NEEDS = {"vectors": "report", "data": "report", "bench": "benchmark"}
-
-
-@dataclass
-class PresetList:
-    """The presets, the filter, and the cursor. `at_hand` is filled by a worker."""
-
-    infos: tuple[PresetInfo, ...] = ()
-    words: str = ""
-    closed: set[str] = field(default_factory=set)
-    at_hand: dict[str, bool | None] = field(default_factory=dict)
-    chosen: str = ""
-    top: int = 0
-    host: str = ""
-    views: Sequence[RunView] = ()
-    reports: Sequence[Report] = ()
-    changed: Collection[Path] = ()  # presets whose form the user has changed
-
-    @property
-    def entries(self) -> list[Entry]:
-        return entries(self.infos, self.words, self.closed, self.at_hand)
-
-    @property
-    def place(self) -> int:
-        """The cursor's line: at first that of the first preset; -1 where the chosen one has gone."""
-        found = self.entries
-        if not self.chosen:
-            return next((i for i, e in enumerate(found) if e.info is not None), 0)
-        return next((i for i, e in enumerate(found) if e.key == self.chosen), -1)
-
-    @property
-    def current(self) -> Entry | None:
-        found = self.entries
-        return found[self.place] if found and self.place >= 0 else None
-
-    @property
-    def info(self) -> PresetInfo | None:
-        entry = self.current
-        return entry.info if entry is not None else None
-
-    def move(self, by: int) -> None:
-        found = self.entries
-        if found:
-            self.chosen = found[max(0, min(len(found) - 1, self.place + by))].key
-
-    @property
-    def shown(self) -> int:
-        return sum(matches(info, self.words, self.at_hand.get(info.dataset)) for info in self.infos)
-
-    def has_data(self, info: PresetInfo) -> bool | None:
-        """Whether the data of a preset are at hand; what needs none has them."""
-        return True if info.kind != "train" and not info.dataset else self.at_hand.get(info.dataset)
-
-    @property
-    def here(self) -> int:
-        return sum(self.has_data(info) is True for info in self.infos)
 
 
 def title_words(info: PresetInfo) -> str:
@@ -269,21 +215,21 @@ def _heading(known: PresetList, entry: Entry, width: int) -> Line:
     return [(left, "bold"), (" " * gap, ""), (fit(clean(text), max(0, room)), "dim"), (hidden, "dim")]
 
 
-def _preset(known: PresetList, info: PresetInfo, titles: Mapping[str, str], width: int, wide: bool) -> Line:
+def _preset(known: PresetList, info: PresetInfo, title: str, width: int) -> Line:
     here, stem = known.has_data(info), fit(clean(info.stem), 15)
     mark: Line = [(" ", ""), ("*", "accent")] if info.path in known.changed else [("  ", "")]
     glyph, good = {True: "✓", False: "-", None: " "}[here], "good" if here else "dim"
-    if wide:
+    if known.framed:
         style = "dim" if here is False else ""
-        return [(" ", ""), *mark, (f"{stem} ", style), (titles[info.name], "dim"), (f" {glyph} ", good)]
+        return [(" ", ""), *mark, (f"{stem} ", style), (title, "dim"), (f" {glyph} ", good)]
     if info.fault:
         return [*mark, (f"{stem} {fit(clean(info.fault), width - 18)}", "warn")]
     needs = f" {glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
-    seconds, exact = time_of(info, known.views, known.host)
+    seconds, exact = known.time(info)
     time = "?" if seconds is None else f"{'' if exact else '~'}{short_clock(seconds)}"
     where = fit(clean(found[0]) if found else "", 8)
-    return [*mark, (f"{stem} {titles[info.name]}  ", ""), (where, "dim"), (needs, good), (fit(time, 6, ">"), "")]
+    return [*mark, (f"{stem} {title}  ", ""), (where, "dim"), (needs, good), (fit(time, 6, ">"), "")]
 
 
 def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
@@ -309,7 +255,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     elif info.dataset in known.at_hand:
         data = clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
     if info.kind != "train":
-        made = [r.made for r in known.reports if r.study in (info.name, info.stem) and r.made is not None]
+        made = [r.made for r in known.store.reports if r.study in (info.name, info.stem) and r.made is not None]
         rows["makes"] = f"a report: {', '.join(f'{w} {clean(x)}' for w, x in made_words(info.raw))}"
         rows |= {"data": data} if info.dataset else {}
         rows["before"] = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
@@ -321,7 +267,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         if any(facts.marks):
             who = counted(paper, "setting is", "settings are")
             rows["known"] = f"{who} the paper's, {inferred} inferred, {ours} ours: marked in the form"
-        found, (seconds, exact) = runs_of(info, known.views, known.host), time_of(info, known.views, known.host)
+        found, (seconds, exact) = runs_of(info, known.views, known.store.host), known.time(info)
         took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
         elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
         done = f"{sum(v.state == 'finished' for v in found)} of {len(found)} runs finished here{took}"
@@ -333,34 +279,77 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     return out[:height]
 
 
-def list_panel(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> Sheet:
-    """The list, at 80 columns with a header, and what is known of the highlighted preset below it."""
-    entry, tall = known.current, 14 if wide else 5
-    rows = max(3, height - tall - (2 if wide else 1) - (not wide))
-    empty = f'no preset matches "{clean(known.words)}". Esc clears' if known.words and not known.shown else ""
-    body: list[Line] = [[(f" {line}", "warn")] for line in (wrap(empty, width - 2) if empty else ())]
-    found, place, rows = known.entries, known.place, rows - len(body)
-    room = width - (22 if wide else 50)
-    titles = cut_titles(words_of([one.info for one in found if one.info is not None], wide, room), room)
-    known.top = max(0, min(known.top, len(found) - rows, place), place - rows + 1)
-    for i, one in enumerate(found[known.top : known.top + rows], known.top):
-        line = _heading(known, one, width) if one.info is None else _preset(known, one.info, titles, width, wide)
-        if i == place:
-            (first, style), *others = pad(line, width)
-            line = [("▌", "accent"), (first[1:], style), *others]
-            line = over(line, "cursor") if active or not wide else line
-        body.append(line)
-    body += [[] for _ in range(rows - len(found) + known.top)]
-    hidden = len(found) - known.top - rows
-    more = f"{hidden} more below" if hidden > 0 else ""
-    name = "presets" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
-    below = about_lines(known, width, tall)
-    if wide:
-        legend: Line = [(fit(" ✓ runs here now   - misses its data", width), "dim")]
-        body += [rule(width, clean(name)), *below, *([] for _ in range(tall - len(below))), legend]
-        return "presets", more, body
-    if entry is not None and entry.info is not None:
-        name = fit(f"{name} · {title_words(entry.info)}", width - 6).rstrip()
-    title = f"─ presets by paper {f'· {more} ' if more else ''}"
-    head = title + "─" * max(1, width - len(title) - 33) + " SOURCE ─ NEEDS ──────────── TIME"
-    return "", "", [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *below]
+class PresetList(ListBox[Entry]):
+    """The presets that match the filter, below their papers; at 80 columns with a header, and with what is known of the
+    highlighted one below. `infos`, `words`, `closed` and `at_hand` decide on the rows: `fill` after a change."""
+
+    def __init__(self, store: Store, id: str) -> None:
+        super().__init__(id=id, bare=True)
+        self.store = store
+        self.infos: tuple[PresetInfo, ...] = ()
+        self.words = ""
+        self.closed: set[str] = set()
+        self.at_hand: dict[str, bool | None] = {}
+        self.changed: Collection[Path] = ()  # presets whose form the user has changed
+        self.active = True
+
+    def fill(self) -> None:
+        self.put(entries(self.infos, self.words, self.closed, self.at_hand), by_user=False)
+
+    def start(self) -> int:
+        return next((i for i, entry in enumerate(self.rows) if entry.info is not None), 0)
+
+    @property
+    def info(self) -> PresetInfo | None:
+        return self.current.info if self.current is not None else None
+
+    @property
+    def views(self) -> Collection[RunView]:
+        return self.store.runs.values()
+
+    def time(self, info: PresetInfo) -> tuple[float | None, bool]:
+        return time_of(info, self.views, self.store.host)
+
+    @property
+    def shown(self) -> int:
+        return sum(matches(info, self.words, self.at_hand.get(info.dataset)) for info in self.infos)
+
+    def has_data(self, info: PresetInfo) -> bool | None:
+        """Whether the data of a preset are at hand; what needs none has them."""
+        return True if info.kind != "train" and not info.dataset else self.at_hand.get(info.dataset)
+
+    @property
+    def here(self) -> int:
+        return sum(self.has_data(info) is True for info in self.infos)
+
+    def sheet(self, width: int, height: int) -> Sheet:
+        entry, wide = self.current, self.framed
+        tall = 14 if wide else 5
+        rows = max(3, height - tall - 2)
+        empty = f'no preset matches "{clean(self.words)}". Esc clears' if self.words and not self.shown else ""
+        body: list[Line] = [[(f" {line}", "warn")] for line in (wrap(empty, width - 2) if empty else ())]
+        room = width - (22 if wide else 50)
+        titles = cut_titles(words_of([one.info for one in self.rows if one.info is not None], wide, room), room)
+
+        def lines(one: Entry, here: bool) -> list[Line]:
+            info = one.info
+            line = _heading(self, one, width) if info is None else _preset(self, info, titles[info.name], width)
+            if here:
+                (first, style), *others = pad(line, width)
+                line = [("▌", "accent"), (first[1:], style), *others]
+            return [over(line, "cursor") if here and self.active else line]
+
+        body += self.body(rows - len(body), lines)
+        body += [[] for _ in range(rows - len(body))]
+        name, below = "presets", about_lines(self, width, tall)
+        if entry is not None:
+            name = entry.info.stem if entry.info is not None else entry.group or "start here"
+        if wide:
+            legend: Line = [(fit(" ✓ runs here now   - misses its data", width), "dim")]
+            body += [rule(width, clean(name)), *below, *([] for _ in range(tall - len(below))), legend]
+            return "presets", self.more, body
+        if entry is not None and entry.info is not None:
+            name = fit(f"{name} · {title_words(entry.info)}", width - 6).rstrip()
+        title = f"─ presets by paper {f'· {self.more} ' if self.more else ''}"
+        head = title + "─" * max(1, width - len(title) - 33) + " SOURCE ─ NEEDS ──────────── TIME"
+        return "", "", [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *below]

@@ -26,11 +26,12 @@ from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
 from lsc_tui.modals import Choice
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
-from lsc_tui.screens.new_run.preset_list import PresetList, list_panel, own_words, presets_csv
+from lsc_tui.screens.new_run.preset_list import PresetList, own_words, presets_csv
 from lsc_tui.services import launch
 from lsc_tui.services.actions import DEMO
 from lsc_tui.services.form_check import Outcome, Sizes, examine, survives
-from lsc_tui.widgets.form import AS_WRITTEN, PLACES, FormPanel, Row, choices, problem_words, rows, short_name
+from lsc_tui.widgets.form import AS_WRITTEN, PLACES, Row, choices, problem_words, row_lines, rows, short_name
+from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 DEBOUNCE = 0.3
@@ -51,7 +52,8 @@ class NewScreen(LscScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.preset_list = PresetList(host=self.app.store.host)
+        self.preset_list = PresetList(self.app.store, "shelf")
+        self.panel = ListBox[Row](self._settings, "form")
         self.stage = "presets"
         self.form: Form | None = None
         # Every form that was opened, by what it is of: changes stay when another one is opened, and over a restart.
@@ -71,18 +73,13 @@ class NewScreen(LscScreen):
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="panes"):
-            lists = partial(list_panel, self.preset_list)
-            yield Box(lambda *size: lists(*size, active=self.stage == "presets", wide=self.wide), "shelf", bare=True)
-            yield FormPanel(id="form")
+            yield self.preset_list
+            yield self.panel
             with Vertical(id="side"):
                 yield Box(self._follow, "follow", divided=True)
                 yield Box(self._toml, "toml")
         # At 80 columns: what is wrong with the highlighted row, what it is, else the first fault.
         yield Panel(lambda w, h: [[(fit(t, w), self._hint()[1])] for t in wrap(self._hint()[0], w)], id="problem")
-
-    @property
-    def panel(self) -> FormPanel:
-        return self.query_one("#form", FormPanel)
 
     def on_mount(self) -> None:
         self.reload()
@@ -101,9 +98,11 @@ class NewScreen(LscScreen):
             return survives()[0]
 
         def listed(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
-            known.infos, known.at_hand, known.chosen = infos, at_hand, chosen or known.chosen
-            if known.current is None and not known.words:
-                self.say(f"preset {clean(known.chosen.partition(':')[2])} is no longer there", "warn")
+            known.infos, known.at_hand = infos, at_hand
+            known.fill()
+            known.go(chosen)
+            if known.gone is not None and not known.words:
+                self.say(f"preset {clean(known.gone.key.partition(':')[2])} is no longer there", "warn")
             early, self._early = self._early, []
             for act in early:
                 act()
@@ -134,25 +133,16 @@ class NewScreen(LscScreen):
         super().on_screen_resume()
 
     def show(self) -> None:
-        store, panel, form, on_form = self.app.store, self.panel, self.form, self.stage == "form"
-        known = self.preset_list
-        known.views, known.reports, known.host = [*store.runs.values()], store.reports, store.host
+        store, form, on_form, known = self.app.store, self.form, self.stage == "form", self.preset_list
+        known.active = not on_form
         known.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
         self.set_class(on_form, "-form")
         self.set_class(self.reading, "-toml")
-        panel.active = on_form
         if form is not None:
-            of = f"settings of {form.letter(form.variant)}" if len(form.names) > 1 else "settings"
-            heading = form.heading.rpartition("/")[2] if form.source == "preset" else form.heading
-            panel.title = f"{clean(heading)} · {of}" if self.wide else of
-            panel.right = "Enter edit" if on_form else ""
-            panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
-        else:
-            panel.title = "settings"
-            panel.redraw()
+            self.panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
         # A sentence that names what would help is shown whole.
         self.set_height("#problem", max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width))))))
-        self.redraw("#where", "#shelf", "#follow", "#toml", "#problem", "#foot", "#message")
+        self.redraw("#where", "#shelf", "#form", "#follow", "#toml", "#problem", "#foot", "#message")
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         wide, row, entry = self.wide, self.panel.current, self.preset_list.current
@@ -182,6 +172,16 @@ class NewScreen(LscScreen):
             right = [(f"{shown}   {known.here} with data at hand here   ", ""), *MARK_WORDS]
             return [pad(ends(left, right, width), width)]
         return [pad(ends([*left, (f"   {shown}", "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
+
+    def _settings(self, width: int, height: int) -> Sheet:
+        form, wide, on_form = self.form, self.wide, self.stage == "form"
+        if form is None:
+            return "settings", "", [[], [(" Enter opens the highlighted preset here", "dim")]]
+        title = f"settings of {form.letter(form.variant)}" if len(form.names) > 1 else "settings"
+        heading = form.heading.rpartition("/")[2] if form.source == "preset" else form.heading
+        lines = self.panel.body(height, lambda row, here: row_lines(row, width, wide, here and on_form))
+        right = self.panel.more or "Enter edit" * (wide and on_form)
+        return f"{clean(heading)} · {title}" if wide else title, right, lines
 
     def _follow(self, width: int, height: int) -> Sheet | None:
         if self.form is None:
@@ -242,8 +242,7 @@ class NewScreen(LscScreen):
             form = before
         self.forms[form.key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
-        if self.is_mounted:
-            self.panel.cursor, self.panel.rows = 0, []
+        self.panel.clear()
         (system, n), self.pending = self.pending, ("", "")
         if system:
             self.put_system(system, n)
@@ -264,7 +263,7 @@ class NewScreen(LscScreen):
                 self.say(str(error), "error")
         elif entry is not None:
             self.preset_list.closed ^= {entry.group}
-            self.preset_list.chosen = entry.key
+            self.preset_list.fill()
             self.show()
 
     def check(self) -> None:
@@ -411,9 +410,11 @@ class NewScreen(LscScreen):
 
     def _filter(self, text: str) -> None:
         self.preset_list.words = text.strip()
+        self.preset_list.fill()
         if self.preset_list.info is None:
             # To the first that matches: a heading is nothing to open.
-            self.preset_list.chosen = ""
+            self.preset_list.clear()
+            self.preset_list.fill()
         self.show()
 
     def action_export(self) -> None:

@@ -61,23 +61,20 @@ class RunsScreen(RunScreen):
         self.kind = ""  # the group of losses that the chart shows, while some run in it has that; else the last run's
         self._settings: list[str] = []
         self.filter = Filter(ui.get("filter", ""), order.accuracy)
+        self.table = RunsTable(self.app.verdicts.word, id="table")
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="middle"):
-            yield RunsTable(self.app.verdicts.word, id="table")
+            yield self.table
             with Vertical(id="side"):
                 yield Box(lambda width, _: gpu_lines(self.app.store, width), "gpus")
                 yield Box(self._details, "details")
         with Horizontal(id="charts"):
             yield Chart(id="loss")
             yield Chart(id="accuracy")
-
-    @property
-    def table(self) -> RunsTable:
-        return self.query_one("#table", RunsTable)
 
     @property
     def report(self) -> Report | None:
@@ -102,6 +99,7 @@ class RunsScreen(RunScreen):
             self._version, self._wanted = (store.version, wanted), wanted
         table.pinned, table.making = store.pinned, [*store.making]
         table.order, table.hidden = order, self.hidden
+        self.show_charts()
         if self.wide:
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
         self.redraw("#where")
@@ -111,7 +109,6 @@ class RunsScreen(RunScreen):
             gpus = gpu_lines(store, 44)
             self.set_height("#gpus", len(gpus[2]) + 2 if gpus is not None else 0)
             self.redraw("#gpus", "#details")
-        self.show_charts()
 
     def _show_rows(self, *, by_user: bool) -> None:
         """Filter, sort and fold: only when a run has changed, or what the user asked for (`by_user`)."""
@@ -329,10 +326,10 @@ class RunsScreen(RunScreen):
     def action_move(self, rows: int) -> None:
         self.app.store.launched = ""
         self.table.move(rows)
+        self.show_charts()
         self.redraw("#where")
         if self.has_class("-side"):
             self.redraw("#details")
-        self.show_charts()
 
     def action_move_cursor(self, columns: int) -> None:
         """← and → close and open a study; on a run they move the chart cursor."""

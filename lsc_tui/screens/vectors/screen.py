@@ -21,6 +21,7 @@ from lsc_tui.lines import Line, clean, fit, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.vectors import systems
 from lsc_tui.screens.vectors.systems import BYTES, COLUMNS, FIELDS, LOSSES, SCALE, Limits, Row
+from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 NOTES = (
@@ -56,15 +57,15 @@ class VectorsScreen(LscScreen):
         )
         self.words = self.fault = ""
         self.editing = ""  # the limit that is being typed
-        self.rows: list[Row] = []
-        self.chosen, self.top = "V21", 0
+        self.table = ListBox[Row](self._sheet, "table", bare=True)
         self._read: dict[str, VectorSystem | str | None] = {}
         self._counting: set[tuple[str, int, int]] = set()
         self._count()
+        self.table.go("V21")
 
     def body(self) -> ComposeResult:
         yield Panel(lambda width, _: [pad([(text, style) for text, style, _ in self._limits()], width)], id="fields")
-        yield Box(self._table, "table", bare=True)
+        yield self.table
         mode: Mode = "ascii" if self.app.ascii else "braille"
         with Horizontal(id="below"):
             with Vertical(id="left"):
@@ -76,7 +77,7 @@ class VectorsScreen(LscScreen):
         """A box on the highlighted system."""
 
         def sheet(width: int, height: int) -> Sheet | None:
-            row = self.current
+            row = self.table.current
             return draw(row, width, height) if row is not None else ("", "", []) if self.wide else None
 
         return Box(sheet, name)
@@ -134,20 +135,10 @@ class VectorsScreen(LscScreen):
                 rows.append(systems.row_of(found, self.limits))
             else:
                 self.fault = str(self._read[name])
-        self.rows = systems.ordered(rows, self.column, self.inverted)
-        if self.rows and self.current is None:
-            self.chosen = self.rows[0].system
-
-    @property
-    def place(self) -> int:
-        return next((i for i, row in enumerate(self.rows) if row.system == self.chosen), 0)
-
-    @property
-    def current(self) -> Row | None:
-        return next((row for row in self.rows if row.system == self.chosen), None)
+        self.table.put(systems.ordered(rows, self.column, self.inverted))
 
     def show(self) -> None:
-        row = self.current
+        row = self.table.current
         key = (row.system, row.n, row.classes) if row is not None else None
         if row is not None and key is not None and key not in self._counting and not systems.counted(row):
             self._counting.add(key)
@@ -166,28 +157,22 @@ class VectorsScreen(LscScreen):
         self.limits = limits
         self._again()
 
-    def _table(self, width: int, height: int) -> Sheet:
-        wide, limits = self.wide, self.limits
-        lines: list[Line] = []
-        at = 0
-        for i, row in enumerate(self.rows):
-            if row.outside and (i == 0 or not self.rows[i - 1].outside):
-                words = f"closer than {limits.angle}, or n above {limits.most}" if wide else "outside the limits"
-                lines.append(rule(width, words))
-            here = row.system == self.chosen
-            at = len(lines) if here else at
-            lines.append(systems.row_line(row, wide, here, width))
-        empty = self.fault or systems.none_within(self.rows, limits)
-        empty = empty if empty or self.rows else f'no system matches "{clean(self.words)}"  Esc clears'
+    def _sheet(self, width: int, height: int) -> Sheet:
+        wide, limits, rows = self.wide, self.limits, self.table.rows
+        words = f"closer than {limits.angle}, or n above {limits.most}" if wide else "outside the limits"
+        first = next((row for row in rows if row.outside), None)
+
+        def lines(row: Row, here: bool) -> list[Line]:
+            line = systems.row_line(row, wide, here, width)
+            return [rule(width, words), line] if row is first else [line]
+
+        empty = self.fault or systems.none_within(rows, limits)
+        empty = empty if empty or rows else f'no system matches "{clean(self.words)}"  Esc clears'
         notes: list[Line] = [[], *([(f"  {text}", "dim")] for text in NOTES)] if wide else []
         arrow = "↓" if self.inverted else "↑"
         head = [systems.header(wide, self.column, arrow), *([(f"  {line}", "warn")] for line in wrap(empty, width - 3))]
-        room = height - len(head) - len(notes)
-        self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
-        body = [*head, *lines[self.top : self.top + room]]
-        hidden = len(lines) - self.top - room
-        right = f"{hidden} more below · " if hidden > 0 else ""
-        right += f"sort {COLUMNS[self.column].wide[0].lower()} {arrow}"
+        body = [*head, *self.table.body(height - len(head) - len(notes), lines)]
+        right = " · ".join(filter(None, (self.table.more, f"sort {COLUMNS[self.column].wide[0].lower()} {arrow}")))
         body += [[] for _ in range(height - len(body) - len(notes))] + notes
         return f"systems that hold {limits.shown('classes')} classes", right, body
 
@@ -199,9 +184,8 @@ class VectorsScreen(LscScreen):
         return [pad([(f" {words}", "dim")], width)]
 
     def action_move(self, rows: int) -> None:
-        if self.rows:
-            self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + rows))].system
-            self.show()
+        self.table.move(rows)
+        self.show()
 
     def action_sort(self, by: int) -> None:
         shown = [name for name, column in COLUMNS.items() if self.wide or column.narrow[0]]
@@ -226,7 +210,7 @@ class VectorsScreen(LscScreen):
             self.take_limits(replace(self.limits, classes=found[0]))
 
     def why_not(self, name: str) -> str:
-        row = self.current
+        row = self.table.current
         if name != "open":
             return super().why_not(name)
         if row is None:
@@ -235,13 +219,13 @@ class VectorsScreen(LscScreen):
         return f"{row.system} has {grouped(row.known.count)} vectors only" if short else ""
 
     def action_open(self) -> None:
-        row = self.current
+        row = self.table.current
         if row is not None:
             self.app.store.form = ("vectors", f"{row.system} {row.n}")
             self.app.go("new")
 
     def action_export(self) -> None:
-        text = systems.table_csv(self.rows, self.limits)
+        text = systems.table_csv(self.table.rows, self.limits)
         self.save_as(f"vectors-{self.limits.classes}.csv", lambda path: path.write_text(text))
 
     def leave_layer(self) -> None:

@@ -121,6 +121,8 @@ class Row:
     def system(self) -> str:
         return self.known.name
 
+    key = system
+
     @property
     def n(self) -> int:
         return self.known.n
