@@ -36,18 +36,26 @@ def named(views: Sequence[RunView]) -> str:
     return f"{study} {first.label} s{first.seed}" if len(views) == 1 else f"{study}: {len(views)} runs"
 
 
-def engine(*words: str, seconds: float | None = None) -> str:
-    """Run `lsc-engine` with these words to its end; its standard output. LscError with its first words if it fails, or
-    takes longer."""
-    argv = python_command("-m", "lsc_engine", *words)
+def python(name: str, *words: str, text: str = "", seconds: float | None = None) -> str:
+    """Run this Python with these words to its end, `text` as its input; its standard output. LscError with the error
+    that it printed if it fails, or if it takes longer; `name` is what it is called then."""
+    argv = python_command(*words)
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds)
+        done = subprocess.run(
+            argv, capture_output=True, encoding="utf-8", errors="replace", input=text, timeout=seconds
+        )
     except subprocess.TimeoutExpired:
-        raise LscError(f"lsc-engine {words[0]} did not answer within {seconds:.0f} s") from None
+        raise LscError(f"{name} did not answer within {seconds:.0f} s") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"lsc-engine {words[0]} ended with {done.returncode}"]
-        raise LscError(clean(lines[0]).removeprefix("error: "))
+        lines = done.stderr.strip().splitlines() or [f"{name} ended with {done.returncode}"]
+        error = next((line for line in lines if line.startswith("error: ")), lines[-1])
+        raise LscError(clean(error).removeprefix("error: "))
     return done.stdout
+
+
+def engine(*words: str, seconds: float | None = None) -> str:
+    """Run `lsc-engine` with these words as `python` does."""
+    return python(f"lsc-engine {words[0]}", "-m", "lsc_engine", *words, seconds=seconds)
 
 
 def resume(view: RunView, plugin_words: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +15,9 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import as_series
 from lsc_engine.analysis.verdict import OPEN, OVER
 from lsc_engine.common import safe_io
-from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import percent
 from lsc_engine.common.settings import lookup
 from lsc_engine.report.page import tabular
-from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
 from lsc_tui.lines import (
@@ -41,6 +38,7 @@ from lsc_tui.lines import (
 )
 from lsc_tui.screens.compare import comparison
 from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
+from lsc_tui.services.actions import python
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
 from lsc_tui.widgets.list_box import ListBox
@@ -376,11 +374,5 @@ def write_figure(
         label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
         colour = colour_of(found.letters[row.key])
         document["series"] += as_series(mean, label=label, colour=colour, scale=scale, band=band)
-    argv = python_command("-m", "lsc_engine.report.figures", str(path))
-    try:
-        done = subprocess.run(argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise LscError(f"no figure within {FIGURE_SECONDS} s") from None
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise LscError(clean(lines[-1]) if lines else f"the figure failed with exit code {done.returncode}")
+    words = ("-m", "lsc_engine.report.figures", str(path))
+    python("the program that draws", *words, text=json.dumps(document), seconds=FIGURE_SECONDS)

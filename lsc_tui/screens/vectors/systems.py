@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,16 +18,16 @@ import numpy as np
 
 from lsc_engine.charts.canvas import Mode
 from lsc_engine.charts.chart import Series, View, Window, draw
-from lsc_engine.common.errors import UsageError
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, number, parse_count
 from lsc_engine.common.safe_io import csv_text
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.bijection import Bijection
 from lsc_engine.vectors.families.tables import Table, table_shape
 from lsc_engine.vectors.registry import at_n_min, facts, family_of, is_known, listed, n_min
 from lsc_tui.lines import Line, bar, clean, ends, fit, near_text, over, pad, point, share_text, short, size_text, wrap
+from lsc_tui.services.actions import engine, python
 from lsc_tui.widgets.chart import style_name
 from lsc_tui.widgets.panel import Sheet
 
@@ -274,23 +273,17 @@ def table_csv(rows: Sequence[Row], limits: Limits) -> str:
 
 def read_file(name: str) -> VectorSystem | str:
     """What `lsc-engine vectors file:PATH` says of a file: its facts, or the sentence why not."""
+    path = Path(name.removeprefix("file:"))
     try:
-        path = user_path(name.removeprefix("file:")).absolute()
+        path = user_path(path).absolute()
         count, n = table_shape(path)
         options = ("--n", str(n), "--scale", str(SCALE), "--json")
-        argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", *options)
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            words = (done.stderr.strip().splitlines() or [f"{path}: not read"])[-1]
-            return clean(words).removeprefix("error: ").replace(f"{path}", path.name)
-        found = json.loads(done.stdout)
+        found = json.loads(engine("vectors", f"file:{path}", *options, seconds=FILE_SECONDS))
         CROWDING[name, n, count] = (found["crowding"], found["crowding_sampled"])
         # Of the rounded numbers the angle is the more exact one.
         return Table(name, n, count, math.cos(math.radians(found["min_angle_deg"])))
-    except subprocess.TimeoutExpired:
-        return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
-    except (ValueError, KeyError, OSError, UsageError) as error:
-        return clean(error)
+    except (ValueError, KeyError, OSError, LscError) as error:
+        return clean(error).replace(f"{path}", path.name)
 
 
 def fraction(cosine: float) -> str:
@@ -365,15 +358,12 @@ def histogram(system: str, n: int, classes: int) -> Histogram | str:
 
 def count_elsewhere(system: str, n: int, classes: int) -> None:
     """Count the histograms at n and at 384 in another process. For a worker; a failure is a sentence in the panel."""
-    argv = python_command("-c", _COUNT, system, str(n), str(OTHER_N), str(classes))
+    words = ("-c", _COUNT, system, str(n), str(OTHER_N), str(classes))
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True
-        )
-        found, count, crowding = json.loads(done.stdout)
+        found, count, crowding = json.loads(python("the count", *words, seconds=COUNT_SECONDS))
         CROWDING[system, n, count] = crowding[0], crowding[1]
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        found = [f"not counted: {type(error).__name__}"] * 2
+    except (OSError, ValueError, LscError) as error:
+        found = [f"not counted: {clean(error)}"] * 2
     HISTOGRAMS[system, n, classes], HISTOGRAMS[system, OTHER_N, classes] = found
 
 
