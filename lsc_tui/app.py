@@ -35,7 +35,7 @@ from textual import events
 from textual.app import App
 from textual.message import Message
 
-from lsc_engine.common.userpaths import config_folder, home_path
+from lsc_engine.common.userpaths import config_folder
 from lsc_tui import screens
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
@@ -108,7 +108,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.keys = self.keymap.keys
         self.set_keymap(self.keymap.for_textual)
         self.ui = UiState(self.folders, self.config)
-        self.store = Store(host or socket.gethostname().split(".")[0])
+        self.store = Store(host or socket.gethostname().split(".")[0], self.folders[0] if demo else None)
         self.poller = Poller(
             self.folders, lambda: self.post_message(self.MetricsUpdated()), hardware=hardware, made_later=made_later
         )
@@ -127,12 +127,6 @@ class LscApp(App[None], inherit_bindings=False):
             light = wanted == "lsc-light" or light_background(os.environ)
             wanted = "lsc-ansi-light" if light else "lsc-ansi-dark"
         self.theme = wanted if wanted in THEMES else "lsc-dark"
-
-    def place(self, path: Path) -> str:
-        """A path as it is shown: ~ for the home folder; the demo's copy, which is nobody's, by name."""
-        own = self.folders[0].absolute()
-        inside = self.demo and path.absolute().is_relative_to(own)
-        return str(Path("demo") / path.absolute().relative_to(own)) if inside else home_path(path)
 
     @property
     def styles_of_theme(self) -> dict[str, Style]:

@@ -3,7 +3,7 @@ offers for one, and how each is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,7 @@ class Row:
     fault: str = ""
 
 
-def rows(
-    form: Form,
-    outcome: Outcome | None,
-    store: Store,
-    *,
-    every: bool,
-    wide: bool,
-    place: Callable[[Path], str] = home_path,
-) -> list[Row]:
+def rows(form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool) -> list[Row]:
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
     shown = ["study", "runs", "data"]
@@ -83,7 +75,7 @@ def rows(
         shown = ["device", "at", "data"] if form.source == "fork" else ["study", "device", "runs", "data"]
     if wide or form.kind != "train":
         out.append(Row("gap", ""))
-    out += [_place(form, key, store, problems, place) for key in shown]
+    out += [_place(form, key, store, problems) for key in shown]
     out += [Row("gap", "")] if problems else []
     words = [("!" if p.warning else "✗", problem_words(form, p), p.key) for p in problems]
     return out + [Row("problem", f"problem:{i}", name, text, note=key) for i, (name, text, key) in enumerate(words)]
@@ -136,7 +128,7 @@ def _setting(form: Form, key: str, resolved: dict[str, Any] | None, problems: Se
     return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))
 
 
-def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]) -> Row:
+def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> Row:
     name = PLACES[key][0]
     gpus = store.hardware.gpus
     value, note = "", ""
@@ -151,7 +143,7 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], plac
     elif key == "at":
         value = form.at or "the newest good one"
     elif key == "runs":
-        value = place(form.runs_dir)
+        value = store.place(form.runs_dir)
     else:
         value = home_path(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
     return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))

@@ -139,7 +139,7 @@ class NewScreen(LscScreen):
         self.set_class(on_form, "-form")
         self.set_class(self.reading, "-toml")
         if form is not None:
-            self.panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
+            self.panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide))
         # A sentence that names what would help is shown whole.
         self.set_height("#problem", max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width))))))
         self.redraw("#where", "#shelf", "#form", "#follow", "#toml", "#problem", "#foot", "#message")

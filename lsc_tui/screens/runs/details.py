@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from lsc_engine.common.formatting import clock, duration, grouped
 from lsc_engine.common.settings import lookup
-from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
@@ -46,15 +44,7 @@ def gpu_lines(store: Store, width: int) -> Sheet | None:
     return clean(store.host), "every 2 s", body
 
 
-def details(
-    store: Store,
-    views: Sequence[RunView],
-    kind: str,
-    width: int,
-    height: int,
-    now: float,
-    place: Callable[[Path], str] = home_path,
-) -> Sheet:
+def details(store: Store, views: Sequence[RunView], kind: str, width: int, height: int, now: float) -> Sheet:
     """What is known of the highlighted run, or of the highlighted study."""
     if not views:
         return "nothing highlighted", "", []
@@ -63,7 +53,7 @@ def details(
         body = _study(views, width)
         body += [[], *([(" ", ""), *line] for line in _settings(views, width, height - 1 - len(body)))]
         return clean(view.study), "", body
-    body = [*_state(view), [], *_differences(store, view, width), *_folder(store, view, width, now, place)]
+    body = [*_state(view), [], *_differences(store, view, width), *_folder(store, view, width, now)]
     body += [[], *_settings(views, width - 1, height - 1 - len(body))]
     return f"{clean(view.label)} · s{view.seed}", "n note  t tag", [[(" ", ""), *line] for line in body]
 
@@ -125,7 +115,7 @@ def _settings(views: Sequence[RunView], width: int, height: int) -> list[Line]:
     return out
 
 
-def _folder(store: Store, view: RunView, width: int, now: float, place: Callable[[Path], str]) -> list[Line]:
+def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     rows: list[tuple[str, str]] = []
     curves = store.curves.get(view.key)
     if curves is not None and curves.checkpoints:
@@ -138,7 +128,7 @@ def _folder(store: Store, view: RunView, width: int, now: float, place: Callable
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
     out: list[Line] = [[(fit(name, 12), "dim"), (fit(clean(text), width - 12), "")] for name, text in rows]
-    out.append([(fit(clean(place(view.run.path)), width), "dim")])
+    out.append([(fit(clean(store.place(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
 
@@ -163,7 +153,7 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
     return out
 
 
-def report_details(report: Report, width: int, height: int, place: Callable[[Path], str]) -> Sheet:
+def report_details(store: Store, report: Report, width: int, height: int) -> Sheet:
     """What is known of a highlighted study that has a report and no runs."""
     inner = width - 2
     body: list[Line] = []
@@ -179,5 +169,5 @@ def report_details(report: Report, width: int, height: int, place: Callable[[Pat
     else:
         body.append([(f"made {day_text(report.made)}   Enter reads it", "")])
         body += [[(fit(f"  {clean(name)}", inner), "dim")] for name in report.files[: max(1, height - len(body) - 3)]]
-    body.append([(fit(clean(place(report.page.parent)), inner), "dim")])
+    body.append([(fit(clean(store.place(report.page.parent)), inner), "dim")])
     return clean(report.study), "", [[(" ", ""), *line] for line in body]

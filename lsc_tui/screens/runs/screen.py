@@ -153,7 +153,7 @@ class RunsScreen(RunScreen):
 
     def _empty(self) -> list[str]:
         store = self.app.store
-        where = self.app.place(self.app.folders[0])
+        where = store.place(self.app.folders[0])
         if not store.loaded:
             return [f"reading {where} …"]
         problems = [f.problem for f in store.folders if f.problem]
@@ -189,7 +189,7 @@ class RunsScreen(RunScreen):
         problem = self._no_match() or next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if wide else clean(problem), width), "warn")]]
-        first = self.app.place(self.app.folders[0])
+        first = store.place(self.app.folders[0])
         if self.app.demo:
             first = f"{first}: recorded runs, a copy" if wide else "recorded runs"
         others = [
@@ -217,9 +217,9 @@ class RunsScreen(RunScreen):
     def _details(self, width: int, height: int) -> Sheet:
         row, app = self.table.current, self.app
         if self.report is not None:
-            return report_details(self.report, width, height, app.place)
+            return report_details(app.store, self.report, width, height)
         views, kind = (row.views, row.kind) if row is not None else ((), "")
-        return details(app.store, views, kind, width, height, app.clock(), app.place)
+        return details(app.store, views, kind, width, height, app.clock())
 
     def _charted(self) -> list[Charted]:
         """Runs with letter and colour: the marked ones and what is highlighted, that last, so it lies on top."""
