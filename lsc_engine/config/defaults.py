@@ -299,13 +299,15 @@ class DefaultsResolver:
         kind, _, ref = system.partition(":")
         rows: int | None = None
         columns: int | str | None = None
+        if self.record and isinstance(model.dim, int):
+            return model.dim  # a run stays readable whatever becomes of the file
         if kind == "file":
             if (path := self.path("target.system", ref)) is None:
                 return model.dim
             try:
                 rows, columns = table_shape(path)
-            except ValueError as error:
-                self.refuse(not (self.record and isinstance(model.dim, int)), "target.system", str(error))
+            except UsageError as error:
+                self.issue("target.system", str(error))
                 return model.dim
         elif ref.startswith("@"):
             other = self.others.get(ref[1:])

@@ -164,7 +164,7 @@ def test_nmin_loads_no_torch() -> None:
         (("vectors", "V99", "--n", "64", "--csv", "big.csv", "--limit", "5"), "2^63"),
         (("vectors", "V21", "--n", "5", "--csv", "none/x.csv"), "no folder none"),
         (("vectors", "V21", "--n", "5", "--limit", "0"), "--limit: 0"),
-        (("vectors", "file:none.npy", "--n", "5"), "no such file"),
+        (("vectors", "file:none.npy", "--n", "5"), "No such file"),
         (("vectors", "embeddings:@ce", "--n", "5"), "embed"),
     ],
 )

@@ -187,7 +187,7 @@ def test_bottleneck_of_the_smallest_n(tmp_path: Path) -> None:
 def test_vector_files(tmp_path: Path) -> None:
     import numpy as np
 
-    np.save(tmp_path / "rows.npy", np.eye(600, 20, dtype=np.float32))
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(600, 20)))
     table = base()
     table["target"]["system"] = f"file:{tmp_path}/rows.npy"
     del table["model"]["dim"]

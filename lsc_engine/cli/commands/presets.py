@@ -182,7 +182,7 @@ def _sizes(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) ->
         return found
     from lsc_engine.vectors.families.tables import Table, load_table
 
-    rows = Table.with_rows(system, load_table(system.removeprefix("file:")))
+    rows = Table.with_rows(system, load_table(Path(system.removeprefix("file:"))))
     found |= {"table_sha256": rows.sha256, "max_cosine": rows.max_cosine}
     return found | {"min_angle_deg": rows.min_angle_deg, "sure_below": rows.guaranteed_below}
 

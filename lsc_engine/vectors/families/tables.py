@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
+import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.safe_io import other_encoding
+from lsc_engine.common.safe_io import decoded
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
@@ -51,7 +55,7 @@ class Table(VectorSystem):
         if rows is None:
             if not name.startswith("file:"):
                 raise UsageError(f"target.system: {name}: the class means of that run are needed")
-            rows = load_table(Path(name.removeprefix("file:")))
+            rows = load_table(user_path(name.removeprefix("file:")))
         if rows.shape[1] != n:
             raise UsageError(f"target.system: {name} has rows of {rows.shape[1]} numbers, n is {n}")
         if classes is not None and len(rows) < classes:
@@ -61,22 +65,12 @@ class Table(VectorSystem):
     @classmethod
     def with_rows(cls, name: str, rows: Tensor) -> Table:
         """A table of `rows` [count, n]. UsageError for rows that are zero, not finite, or equal as directions."""
-        exact = rows.detach().cpu().double()
-        table = cls(name, exact.shape[1], len(exact))
-        table._lengths = exact.norm(dim=1)
-        table._rows = (exact / table._lengths.unsqueeze(1)).float()
-        if not bool(torch.isfinite(exact).all()):
-            bad = int((~torch.isfinite(exact)).any(1).nonzero()[0])
-            raise UsageError(f"{name}: row {bad} holds a number that is not finite")
-        if not bool((table._lengths > 0).all()):
-            raise UsageError(f"{name}: row {int((table._lengths == 0).nonzero()[0])} is zero and has no direction")
-        _, group, sizes = torch.unique(table._rows, dim=0, return_inverse=True, return_counts=True)
-        if bool((sizes > 1).any()):
-            first, other = (group == int((sizes > 1).nonzero()[0])).nonzero()[:2, 0].tolist()
-            file = name.removeprefix("file:")
-            raise UsageError(f"rows {first} and {other} of {file} are equal: 2 classes would share a centre")
-        table.source, table.max_cosine = "2510.04090 CEembs", tensors.largest_cosine(table._rows.numpy())
-        content = rows.detach().cpu().float().contiguous().numpy().tobytes()
+        rows = rows.detach().cpu().float()
+        unit, lengths = directions(name.removeprefix("file:"), rows.numpy())
+        table = cls(name, rows.shape[1], len(rows))
+        table._rows, table._lengths = torch.from_numpy(unit), torch.from_numpy(lengths)
+        table.source, table.max_cosine = "2510.04090 CEembs", tensors.largest_cosine(unit)
+        content = rows.contiguous().numpy().tobytes()
         table.sha256 = hashlib.sha256(content).hexdigest()
         return table
 
@@ -119,79 +113,108 @@ class Table(VectorSystem):
         return self._once("table", like, lambda: rows)
 
 
-def table_shape(path: str | Path) -> tuple[int, int]:
-    """(rows, columns) of a vector file from its header. ValueError with a sentence where there is no such table."""
-    path = Path(path)
+def table_shape(path: Path) -> tuple[int, int]:
+    """(rows, columns) of a vector file. UsageError for each file that `load_table` or `Table.with_rows` refuses."""
     try:
-        match path.suffix.lower():
-            case ".npy":
-                shape = list(np.load(path, mmap_mode="r", allow_pickle=False).shape)
-            case ".safetensors":
-                with safe_open(path, framework="numpy") as file:
-                    shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-                if len(shapes) != 1:
-                    raise UsageError(f"{path} holds {len(shapes)} tensors, one is needed")
-                (shape,) = shapes
-            case ".csv":
-                _check_text(path, f"{path} is")
-                with path.open(encoding="utf-8-sig", errors="replace") as text:
-                    lines = [line.count(",") + 1 for line in text if line.strip()]
-                shape = [len(lines), next(iter(lines), 0)]
-            case _:
-                raise UsageError(f"{path.name} is none of .npy, .safetensors, .csv")
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, SafetensorError) as error:
-        raise ValueError(f"{path} is no {path.suffix.lower()} file: {error}") from error
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"{path} has shape {tuple(shape)}; rows and columns are needed, one row per class")
-    return int(shape[0]), int(shape[1])
+        status = path.stat()
+    except (OSError, ValueError):
+        return _shape(path, ())  # which raises
+    return _shape(path, (status.st_size, status.st_mtime_ns))
 
 
-def _check_text(path: Path, prefix: str) -> None:
-    with path.open("rb") as start:
-        if (other := other_encoding(start.read(1024))) is not None:
-            raise UsageError(f"{prefix} {other} text; save it as UTF-8")
+@lru_cache(maxsize=16)
+def _shape(path: Path, _content: tuple[int, ...]) -> tuple[int, int]:
+    # Every variant of a preset, and the form at every key, checks its file.
+    rows = _read(path)
+    directions(str(path), rows)
+    return rows.shape[0], rows.shape[1]
 
 
-def load_table(path: str | Path) -> Tensor:
+def load_table(path: Path) -> Tensor:
     """The rows of an .npy, .safetensors (its only matrix, or "class_means") or .csv file: float32 [rows, n].
 
-    Raises UsageError where there is no such file or it holds no matrix of numbers.
+    UsageError for a file that cannot be read or holds no matrix of numbers.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"file:{path}: no such file")
-    try:
-        rows = _read(path)
-    except UsageError:
-        raise
-    except Exception as error:  # the file may be broken in any way; the sentence says where and how
-        raise UsageError(f"file:{path}: cannot be read: {error}") from error
-    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or 0 in rows.shape:
-        raise UsageError(
-            f"file:{path}: a matrix of numbers is needed, one row per class, not {rows.dtype} {rows.shape}"
-        )
-    return torch.from_numpy(rows.astype(np.float32))
+    return torch.from_numpy(_read(path))
+
+
+def directions(name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` [count, n] of `name` as unit rows float32, and their lengths float64 [count]. UsageError for rows that are
+    zero, not finite, or equal as directions."""
+    exact = rows.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1)
+    for fault, wrong in (
+        ("holds a number that is not finite", ~np.isfinite(exact).all(1)),
+        ("is zero and has no direction", lengths == 0),
+    ):
+        if wrong.any():
+            raise UsageError(f"{name}: row {wrong.argmax()} {fault}")
+    unit = (exact / lengths[:, None]).astype(np.float32)
+    content = (unit + np.float32(0)).view(f"V{4 * unit.shape[1]}")[:, 0]  # -0 and 0 are equal
+    _, first, group = np.unique(content, return_index=True, return_inverse=True)
+    repeated = first[group] != np.arange(len(unit))
+    if repeated.any():
+        other = int(repeated.argmax())
+        equal = f"rows {first[group[other]]} and {other} of {name} are equal"
+        raise UsageError(f"{equal}: 2 classes would share a centre")
+    return unit, lengths
 
 
 def _read(path: Path) -> np.ndarray:
-    match path.suffix.lower():
-        case ".npy":
-            return np.load(path, allow_pickle=False)
-        case ".csv":
-            _check_text(path, f"file:{path}: is")
-            return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
-        case ".safetensors":
-            from safetensors.numpy import load_file
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise UsageError(f"{path} is none of .npy, .safetensors and .csv")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is not a file")
+        rows = _READERS[suffix](path)
+    except UsageError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # the file may be broken in any way
+        raise UsageError(f"{path} is no {suffix} file: {error}") from error
+    if rows.dtype.kind not in "fiu":
+        raise UsageError(f"{path} holds {rows.dtype}; save it as float32")
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise UsageError(f"{path} has shape {rows.shape}; rows and columns are needed, one row per class")
+    with np.errstate(over="ignore"):  # of which a sentence follows
+        return np.array(rows, np.float32, order="C")
 
-            tensors = load_file(path)
-            matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
-            if "class_means" in tensors:
-                return tensors["class_means"]
-            if len(matrices) != 1:
-                raise UsageError(f"file:{path}: one matrix is needed, it holds {len(matrices)}")
-            return tensors[matrices[0]]
-    raise UsageError(f"file:{path}: one of .npy, .safetensors and .csv is needed")
+
+def _read_npy(path: Path) -> np.ndarray:
+    # Unlike np.load, takes nothing else for an array: no archive, no pickle.
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    try:
+        decoded(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{path} {error}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file
+            return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig")
+    except ValueError as error:
+        why = str(error).partition("; use `usecols`")[0].rstrip(".")
+        needed = "a line of numbers for each class is needed, with commas between them and without a header"
+        raise ValueError(f"{why:.120}; {needed}") from None
+
+
+def _read_safetensors(path: Path) -> np.ndarray:
+    with safe_open(path, framework="numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        if "class_means" in shapes:
+            matrices = ["class_means"]
+        if len(matrices) != 1:
+            raise UsageError(f"{path} holds {len(matrices)} matrices; one is needed, or one with the name class_means")
+        try:
+            return file.get_tensor(matrices[0])
+        except (TypeError, AttributeError):  # numbers that numpy does not have
+            dtype = file.get_slice(matrices[0]).get_dtype()
+            raise UsageError(f"{path} holds {dtype}; save it as float32") from None
+
+
+_READERS = {".npy": _read_npy, ".safetensors": _read_safetensors, ".csv": _read_csv}
