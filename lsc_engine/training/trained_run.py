@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.class_folders import SUFFIXES, labels_of, link_to_nothing, without
 from lsc_engine.data.dataset import data_set, facts_of, open_source
 from lsc_engine.data.imagefiles import decode
-from lsc_engine.data.listing import ImageFiles, list_files
+from lsc_engine.data.listing import ImageFiles, Look, list_files
 from lsc_engine.data.named import all_labels, by_name, changed
 from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.heads.base import Head
@@ -209,60 +209,48 @@ class DataSelection:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images to be classified. Image `i` is the file `paths[i]`, or number `i` of `source`; `names[i]` identifies it.
+    """Images to be classified: the files `names`, or the images of those numbers of `source`.
 
     `labels`: the true labels, those of the run's classes of the same names, None for a class that the run does not
     have; None if nothing is known. `class_names`: the names of the true classes, by image. `notes`: which classes the
     run and the images do not share; `failed`: entries that cannot be read, each with a sentence.
     """
 
-    names: Sequence[Path | int]
+    names: Sequence[Path] | range
+    source: ImageSource | None = None
     labels: Sequence[int | None] | None = None
     class_names: Sequence[str] | None = None
-    paths: Sequence[Path] | None = None
-    source: ImageSource | None = None
     notes: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
 
 
-class _Computed(Sequence[Any]):
-    """A sequence whose items are computed when they are needed."""
-
-    def __init__(self, length: int, item: Callable[[Any], Any]) -> None:
-        self._length, self._item = length, item
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._item(index)
-
-
-def image_paths(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Image files, and those in folders and all folders below, by name; and what cannot be read, with a sentence.
-    UsageError for a folder without images."""
+def named_images(paths: Sequence[Path], limit: int | None = None) -> LabelledImages:
+    """Image files, and those in folders and all folders below, by name, or the first `limit` of them. UsageError for a
+    folder without images."""
     found: list[Path] = []
-    failed: list[tuple[Path, str]] = []
+    failed: list[tuple[str, str]] = []
     for path in paths:
         if os.path.isdir(path):
-            inside = _in_folder(path, failed)
-            if not inside and not any(at.is_relative_to(path) for at, _ in failed):
+            inside, bad = _in_folder(path)
+            if not inside and not bad:
                 raise UsageError(f"IMAGE {path}: this folder holds no images ({', '.join(SUFFIXES)})")
             found += inside
+            failed += bad
         elif (why := absent(path)) is not None:
-            failed.append((path, f"{path}: {why}"))
+            failed.append((str(path), f"{path}: {why}"))
         else:
             found.append(path)
-    return found, failed
+    return LabelledImages(found[:limit], failed=tuple(failed))
 
 
-def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
+def _in_folder(top: Path) -> tuple[list[Path], list[tuple[str, str]]]:
     found: list[Path] = []
+    failed: list[tuple[str, str]] = []
     visited: set[tuple[int, int]] = set()
 
     def refused(error: OSError) -> None:
         where = Path(os.fsdecode(error.filename or top))
-        failed.append((where, f"{where}: {error.strerror or error}"))
+        failed.append((str(where), f"{where}: {error.strerror or error}"))
 
     for folder, below, files in os.walk(top, onerror=refused, followlinks=True):
         status = os.stat(folder)
@@ -275,66 +263,62 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
             if path.name.lower().endswith(SUFFIXES):
                 found.append(path)
             elif os.path.islink(path) and not os.path.exists(path):  # perhaps a folder on a disk that is not mounted
-                failed.append((path, f"{path} {link_to_nothing(path)}"))
-    return found
+                failed.append((str(path), f"{path} {link_to_nothing(path)}"))
+    return found, failed
 
 
-def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir: Path | None) -> LabelledImages:
-    """The images of a data set. UsageError if there are none."""
-    data = selection.data_of(trained)
+def open_labelled_images(
+    trained: TrainedRun, selection: DataSelection, data_dir: Path | None, limit: int | None = None
+) -> LabelledImages:
+    """The images of a data set, or its first `limit`: the files themselves, of which nothing is packed and a damaged
+    one does not affect the others, else those of `open_images`. UsageError if there are none."""
+    own, data = trained.config.data, selection.data_of(trained)
+    own_place = selection.path is None and data.dataset == own.dataset
+    # Of images that are classes of their own, those of the training alone have labels.
+    unique = own.labels == "unique" and own_place and selection.classes is None
     chosen = data_set(data.dataset)
     root = chosen.locate(data_dir, data.path) if chosen.image_files else None
-    if root is not None:
-        return _image_files(trained, selection, data, root)
-    source, notes = open_images(trained, selection, data_dir)
-    numbers = range(source.images)
-    if trained.config.data.labels == "unique":
-        same = selection.path is None and selection.classes is None and data.dataset == trained.config.data.dataset
-        if not (same and source.images == trained.images):
-            return LabelledImages(numbers, source=source, notes=(_NO_LABELS,))
-    if bool(trained.names) != bool(source.class_names):
-        return LabelledImages(numbers, source=source, notes=notes)
-    labels = [label if label < trained.classes else None for label in all_labels(source).tolist()]
-    return LabelledImages(numbers, labels, source=source, notes=notes)
-
-
-def _image_files(trained: TrainedRun, selection: DataSelection, data: Data, root: Path) -> LabelledImages:
-    """The files themselves: nothing is packed, and one that is damaged does not affect the others."""
-    own = selection.path is None and data.dataset == trained.config.data.dataset
-    trained_unique = trained.config.data.labels == "unique"
-    unique, split = own and trained_unique, selection.split or "val"
-
-    def files_of(split: str, count: int | None) -> ImageFiles | None:
-        look: Any = "files" if unique else "names"
-        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True, look=look)
-
-    files = None
-    if not (unique and split == "val"):
-        files = files_of(split, trained.classes if selection.classes is None and trained_unique else selection.classes)
-    if files is None and selection.split is None and not own:
-        files = files_of("train", selection.classes)
-    if files is None:
-        raise UsageError(_no_images(data.dataset, split, unique))
-    paths = _Computed(len(files), files.path)
-    notes: tuple[str, ...] = ()
     labels: Sequence[int | None] | None = None
     class_names: Sequence[str] | None = None
-    failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
-    if unique and len(files) == trained.images and trained.files in (None, files.content()):
-        labels = range(len(files))
-    elif unique:
-        notes = (f"{root} has not just the {trained.images:,} images of the training: labels are not compared",)
-    elif trained_unique:
-        notes = (_NO_LABELS,)
+    if root is None:
+        source, notes = open_images(trained, selection, data_dir)
+        images = LabelledImages(range(source.images)[:limit], source)
+        same = unique and source.images == trained.images
+        if bool(trained.names) == bool(source.class_names):
+            labels = [label if label < trained.classes else None for label in all_labels(source).tolist()]
     else:
-        class_names = _Computed(len(files), lambda index: files.classes[files.labels[index]])
+        files = _image_files(selection, data, root, unique=unique, own_place=own_place)
+        failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
+        images = LabelledImages([files.path(index) for index in range(len(files))[:limit]], failed=failed)
+        same = unique and len(files) == trained.images and trained.files in (None, files.content())
+        class_names = [files.classes[label] for label in files.labels]
         notes = (f"the names of the run's classes are not known: the labels of {root} are not compared",)
-    if class_names is not None and trained.names:
-        counts = np.bincount(files.labels, minlength=len(files.classes))
-        notes = _notes(trained, [name for name, count in zip(files.classes, counts, strict=True) if count], root)
-        table = labels_of(files.classes, trained.names)
-        labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
-    return LabelledImages(paths, labels, class_names, paths, notes=notes, failed=failed)
+        if trained.names:
+            there = list(dict.fromkeys(class_names))
+            known = dict(zip(there, labels_of(there, trained.names), strict=True))
+            labels = [known[name] if known[name] >= 0 else None for name in class_names]
+            notes = _notes(trained, there, root)
+    if same:
+        return replace(images, labels=range(trained.images))
+    if own.labels == "unique":
+        others = f"{root or data.dataset} has not just the {trained.images:,} images of the training"
+        return replace(images, notes=(f"{others}: labels are not compared" if unique else _NO_LABELS,))
+    return replace(images, labels=labels, class_names=class_names, notes=notes)
+
+
+def _image_files(selection: DataSelection, data: Data, root: Path, *, unique: bool, own_place: bool) -> ImageFiles:
+    def listed(split: str) -> ImageFiles | None:
+        count = data.classes if unique else selection.classes
+        look: Look = "files" if unique else "names"
+        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True, look=look)
+
+    split = selection.split or "val"
+    files = None if unique and split == "val" else listed(split)
+    if files is None and selection.split is None and not own_place:
+        files = listed("train")
+    if files is None:
+        raise UsageError(_no_images(data.dataset, split, unique))
+    return files
 
 
 def _no_images(dataset: str, split: str, unique: bool) -> str:
@@ -518,21 +502,19 @@ def predict(trained: TrainedRun, z: Tensor, scale: float | None = None) -> list[
     return [Prediction(*one, *more) for *one, more in zip(labels, nearest.tolist(), cosines, certain, strict=True)]
 
 
-def predict_all(
-    trained: TrainedRun, images: LabelledImages, limit: int | None = None, scale: float | None = None
-) -> Iterator[Prediction | str]:
+def predict_all(trained: TrainedRun, images: LabelledImages, scale: float | None = None) -> Iterator[Prediction | str]:
     """The prediction of each image, in order, or a sentence if it cannot be read; with a `scale` as `predict`."""
-    for z, results in _embedded(trained, images, limit):
+    for z, results in _embedded(trained, images):
         predictions = iter(predict(trained, z, scale) if len(z) else ())
         yield from (result if isinstance(result, str) else next(predictions) for result in results)
 
 
-def calibrate(trained: TrainedRun, images: LabelledImages, data: str, limit: int | None = None) -> Calibration:
+def calibrate(trained: TrainedRun, images: LabelledImages, data: str) -> Calibration:
     """The scale of the probabilities, fitted on images that the run was not trained on. UsageError if none of them has
     a label that the run knows, or it has no probabilities."""
-    known = images.labels if images.labels is not None else _Computed(len(images.names), lambda _: None)
+    known = images.labels if images.labels is not None else [None] * len(images.names)
     parts = []
-    for z, results in _embedded(trained, images, limit):
+    for z, results in _embedded(trained, images):
         labels = [known[number] for number in results if not isinstance(number, str)]
         rows = [row for row, label in enumerate(labels) if label is not None]
         if rows:
@@ -540,22 +522,17 @@ def calibrate(trained: TrainedRun, images: LabelledImages, data: str, limit: int
     return calibration.fit_scale(trained.head, parts, step=trained.step, data=data)
 
 
-def _embedded(
-    trained: TrainedRun, images: LabelledImages, limit: int | None
-) -> Iterator[tuple[Tensor, list[int | str]]]:
+def _embedded(trained: TrainedRun, images: LabelledImages) -> Iterator[tuple[Tensor, list[int | str]]]:
     """In batches: the embeddings of the images that can be read, and of every image its number, or a sentence if it
     cannot be read."""
-    count = len(images.names) if limit is None else min(limit, len(images.names))
-    if images.source is not None:
-        start = 0
-        for z, _ in trained.embeddings(images.source, torch.arange(count), BATCH):
-            yield z, list(range(start, start + len(z)))
-            start += len(z)
+    if isinstance(images.names, range):
+        assert images.source is not None
+        numbers = torch.arange(len(images.names))
+        for part, (z, _) in zip(numbers.split(BATCH), trained.embeddings(images.source, numbers, BATCH), strict=True):
+            yield z, part.tolist()
         return
-    assert images.paths is not None
-    for start in range(0, count, BATCH):
-        paths = [images.paths[i] for i in range(start, min(start + BATCH, count))]
-        results = _read(paths, trained.image_size)
+    for start in range(0, len(images.names), BATCH):
+        results = _read(images.names[start : start + BATCH], trained.image_size)
         pixels = [result for result in results if not isinstance(result, str)]
         z = torch.empty(0, trained.dim, device=trained.device)
         if pixels:

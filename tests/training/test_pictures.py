@@ -582,6 +582,11 @@ def test_unique_labels_of_other_images_are_not_compared(root: Path) -> None:
         outcome = json.loads(call(root, "predict", run, *words, "--json").out)
         assert "accuracy" not in outcome
         assert "not compared" in " ".join(outcome["notes"])
+    # Some of the classes: of the folders, as for `embed`.
+    words = (run, "--split", "train", "--classes", "2")
+    outcome = json.loads(call(root, "predict", *words, "--json").out)
+    assert (outcome["images"], "accuracy" in outcome) == (23, False)
+    assert json.loads(call(root, "embed", *words, "--out", "e.npy", "--json").out)["images"] == 23
 
 
 def test_a_grey_run_takes_pictures_in_colour(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lsc_engine.runs import open_run
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
-    from lsc_engine.training.trained_run import DataSelection, TrainedRun
+    from lsc_engine.training.trained_run import DataSelection, LabelledImages, TrainedRun
 
 Dataset = Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
 Classes = Annotated[int | None, cli.opt("--classes", "K", "Only the first K classes. Default: the run's.", min=2)]
@@ -146,7 +146,7 @@ def predict(
         raise UsageError(*missing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
 
-    from lsc_engine.training.trained_run import DataSelection
+    from lsc_engine.training.trained_run import DataSelection, named_images, open_labelled_images
 
     trained = open_for_use(found, use)
     if stdin:
@@ -157,8 +157,9 @@ def predict(
         _calibrate(trained, found, selection, use.data_dir, limit, as_json)
         return
     scale = _scale(trained, found) if probability else None
-    rows, columns, failed, notes = _labels(trained, files, None if files else selection, use.data_dir, limit, scale)
-    for sentence in [*(f"note: {note}" for note in notes), *(why for _, why in failed)]:
+    chosen = named_images(files, limit) if files else open_labelled_images(trained, selection, use.data_dir, limit)
+    rows, columns, failed = _labels(trained, chosen, scale)
+    for sentence in [*(f"note: {note}" for note in chosen.notes), *(why for _, why in failed)]:
         message(sentence)
     if file is not None:
         with writing(file):
@@ -175,7 +176,7 @@ def predict(
     unread = f", {len(failed):,} that cannot be read" if failed else ""
     count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
     bad = [{"image": name, "error": why} for name, why in failed]
-    document = {**summary, "notes": list(notes), "failed": bad, "labels": rows}
+    document = {**summary, "notes": list(chosen.notes), "failed": bad, "labels": rows}
     lines = [] if file is not None else _label_lines(rows, trained.names)
     note = f"{count}{share}, {summary['new_classes']:,} of a new class{unread}"
     answer(as_json, document, "\n".join(lines), note=note)
@@ -185,13 +186,15 @@ def predict(
 
 def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
     """A line of JSON for each line of standard input, as of `predict --json`, or {"image", "error"}."""
+    from lsc_engine.training.trained_run import named_images
+
     for line in sys.stdin:
         if not (word := line.strip()):
             continue
         try:
             request = json.loads(word) if word.startswith("{") else word
             image = request["image"] if isinstance(request, dict) else request
-            rows, _, failed, _ = _labels(trained, [user_path(image)], None, None, None, scale)
+            rows, _, failed = _labels(trained, named_images([user_path(image)]), scale)
             answers = [*rows, *({"image": name, "error": why} for name, why in failed)]
         except (ValueError, KeyError, TypeError):
             answers = [{"image": word, "error": 'neither a path nor {"image": PATH}'}]
@@ -235,9 +238,9 @@ def _calibrate(
     from lsc_engine.training.calibration import write_calibration
     from lsc_engine.training.trained_run import calibrate, open_labelled_images
 
-    images = open_labelled_images(trained, selection, data_dir)
+    images = open_labelled_images(trained, selection, data_dir, limit)
     data = f"{selection.path or selection.dataset or trained.config.data.dataset} {selection.split or 'val'}"
-    fitted = calibrate(trained, images, data, limit)
+    fitted = calibrate(trained, images, data)
     with writing(found.path):
         write_calibration(found.path, fitted)
     before = "" if fitted.nll_before is None else f", {fitted.nll_before:.4g} before"
@@ -268,26 +271,16 @@ def _scale(trained: TrainedRun, found: Run) -> float:
 
 
 def _labels(
-    trained: TrainedRun,
-    files: list[Path],
-    selection: DataSelection | None,
-    data_dir: Path | None,
-    limit: int | None,
-    scale: float | None,
-) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]], tuple[str, ...]]:
-    """Of the `files`, or of the selected data set: rows, their columns, what cannot be read with a sentence, notes."""
-    from lsc_engine.training.trained_run import LabelledImages, image_paths, open_labelled_images, predict_all
+    trained: TrainedRun, images: LabelledImages, scale: float | None
+) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]]]:
+    """Rows, their columns, and what cannot be read with a sentence."""
+    from lsc_engine.training.trained_run import predict_all
 
-    if selection is None:
-        paths, left = image_paths(files)
-        images = LabelledImages(paths, paths=paths, failed=tuple((str(path), why) for path, why in left))
-    else:
-        images = open_labelled_images(trained, selection, data_dir)
     true = {"true": images.labels, "true_name": images.class_names}
     known = {column: values for column, values in true.items() if values is not None}
     rows, failed, names = [], list(images.failed), trained.names
     certain = () if scale is None else _CERTAIN
-    for number, one in enumerate(predict_all(trained, images, limit, scale)):
+    for number, one in enumerate(predict_all(trained, images, scale)):
         name = images.names[number]
         if isinstance(one, str):
             failed.append((str(name), one))
@@ -298,7 +291,7 @@ def _labels(
         row |= {column: getattr(one, column) for column in certain}
         row["name"] = names[one.label] if one.label is not None and one.label < len(names) else None
         rows.append(row)
-    return rows, ["image", *known, "label", "new_class", "nearest", "cosine", *certain, "name"], failed, images.notes
+    return rows, ["image", *known, "label", "new_class", "nearest", "cosine", *certain, "name"], failed
 
 
 def _label_lines(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
