@@ -24,6 +24,7 @@ from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.choice import INIT_ORDER
+from lsc_engine.vectors.families.tables import Table
 from lsc_engine.vectors.order import Order
 from lsc_engine.vectors.subsets import MOST_ON_HOST
 
@@ -169,4 +170,5 @@ class LscHead(Head):
             "classes": self.classes,
             "order": self.order.record(),
             **({"vectors_seed": self.system.seed} if self.system.seeded else {}),
+            **({"vectors_sha256": self.system.sha256} if isinstance(self.system, Table) else {}),
         }

@@ -139,10 +139,20 @@ def fingerprint_diff(before: Mapping[str, Any], now: Mapping[str, Any], folder: 
     clauses = _clauses({key: change for key, change in changed.items() if not (allowed and key.startswith(allowed))})
     clauses += _clauses(differences(*({"seed": each.get("seed"), **each.get("data", {})} for each in (before, now))))
     if not clauses and before.get("head") != now["head"]:
-        clauses = _clauses(differences(*(settings_of({"head": dict(each.get("head", {}))}) for each in (before, now))))
+        heads = ({**each.get("head", {}), "vectors_sha256": None} for each in (before, now))
+        clauses = _clauses(differences(*(settings_of({"head": head}) for head in heads)))
+        clauses += changed_vectors(before, now["head"])
     clauses = clauses or _changed_images(before, now)
     more = len(clauses) - _MOST_CLAUSES
     return [*clauses[:_MOST_CLAUSES], f"and {more} more"] if more > 0 else clauses
+
+
+def changed_vectors(before: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """A clause if the rows of a table of vectors are others than those of the fingerprint `before`."""
+    # Checkpoints of earlier versions have no hash of them.
+    known = before.get("head", {}).get("vectors_sha256")
+    changed = known not in (None, head.get("vectors_sha256"))
+    return [f"{head['system']} holds other vectors now"] if changed else []
 
 
 def _clauses(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:

@@ -48,7 +48,7 @@ from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import autocast_dtype, set_numerics
 from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure
 from lsc_engine.training.evaluator import embed
-from lsc_engine.training.run_images import class_names, classes_of, open_ood
+from lsc_engine.training.run_images import changed_vectors, class_names, classes_of, open_ood
 from lsc_engine.training.schedule import derive_seed
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.choice import INIT_ORDER
@@ -124,6 +124,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed, residual=residual).to(device)
     dim = n or embedding_width(model, channels, size, device)
     head = build_untrained_head(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
+    if others := changed_vectors(identity, head.record()):
+        raise UsageError(f"{run.id}: {others[0]}; put those of its training back")
     network = nn.ModuleDict({"model": model, "head": head})
     checkpointing.restore(network, found.tensors)
     network.eval()

@@ -17,9 +17,12 @@ from safetensors.torch import save
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import load_run_config
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
+from lsc_engine.training.run_images import changed_vectors
 from lsc_engine.vectors import system
 from tests.processes import call
+from tests.training.folders import broken_off
 
 ROWS = np.random.default_rng(0).normal(size=(12, 6))
 PRESET = """
@@ -204,3 +207,27 @@ def test_a_run_with_a_table_that_cannot_serve_makes_no_folder(tmp_path: Path) ->
         done = call(*words, str(preset(path)), code=2)
         assert f"target.system: {path}: row 2 holds a number that is not finite" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_used_with_the_vectors_of_its_training_alone(tmp_path: Path) -> None:
+    path, runs, name = tmp_path / "rows.npy", ("--runs-dir", str(tmp_path / "runs")), "own/default/seed-0"
+    np.save(path, ROWS)
+    more = ("--seeds", "0", "--device", "cpu", "--set", 'checkpoint.also_at=["1 steps"]')
+    call("run", str(preset(path)), *runs, *more, code=0)
+    run = broken_off(open_run(tmp_path / "runs" / name), 1)
+    np.save(path, ROWS[::-1])
+    for words in (("resume", name), ("embed", name, "--out", str(tmp_path / "e.npy"))):
+        done = call(*words, *runs, "--device", "cpu", code=2)
+        assert f"file:{path} holds other vectors now" in done.stderr
+    # The same rows in another form are the same vectors.
+    np.save(path, np.asfortranarray(ROWS.astype(np.float32)))
+    call("resume", name, *runs, "--device", "cpu", code=0)
+    assert run.status().state == "finished"
+    call("embed", name, *runs, "--out", str(tmp_path / "e.npy"), code=0)
+
+
+def test_checkpoints_of_earlier_versions_know_no_hash_of_their_vectors() -> None:
+    head = {"system": "file:x.npy", "vectors_sha256": "a"}
+    assert changed_vectors({"head": {"system": "file:x.npy"}}, head) == []
+    assert changed_vectors({"head": head}, head) == []
+    assert changed_vectors({"head": head | {"vectors_sha256": "b"}}, head) != []
