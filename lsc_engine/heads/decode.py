@@ -27,7 +27,7 @@ FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
 class Costs(NamedTuple):
     """Nanoseconds: `nearest` for a row, for each of its n numbers, for an addition of a transform; a neighbour in
     falling cosine, and the start of a list of them; a class in the preparation of a scan; one coordinate of a class for
-    one row, in a scan, in a scan of few classes, in a matrix product."""
+    one row, in a scan, in a scan of few classes, in a matrix product. And the rows that a scan compares at once."""
 
     nearest: float
     nearest_each: float
@@ -38,13 +38,15 @@ class Costs(NamedTuple):
     coordinate: float
     first_coordinate: float
     dense_coordinate: float
+    rows_at_once: int
 
 
 # Measured on one core of a CPU. Of a GPU: the scan on an H200, 1.2 ms for 512 rows and 1.28 million classes; the rest
-# are estimates at 512 rows and 5 us a launch, of which `nearest` takes 30.
+# are estimates at 512 rows and 5 us a launch, of which `nearest` takes 30, and neighbours 36 to 86 (with their labels;
+# more of A-mid and A-interp).
 COSTS = {
-    "cpu": Costs(1500.0, 15.0, 0.25, 1500.0, 0.0, 200.0, 0.2, 0.8, 0.05),
-    "cuda": Costs(300.0, 0.05, 2e-4, 1.0, 2.5e5, 0.3, 6e-4, 6e-4, 1e-4),
+    "cpu": Costs(1500.0, 15.0, 0.25, 1500.0, 0.0, 200.0, 0.2, 0.8, 0.05, 0),
+    "cuda": Costs(300.0, 0.05, 2e-4, 1.0, 4e5, 0.3, 6e-4, 6e-4, 1e-4, 64),
 }
 
 
@@ -107,7 +109,7 @@ def _worth_trying(rows: int, tried: int, wanted: int, scan: Scan, device: torch.
 def _scan_cost(scan: Scan, rows: int, device: torch.device) -> float:
     """Nanoseconds for `rows` embeddings."""
     costs = at_once(COSTS, device)
-    each = costs.coordinate * scan.system.support * rows
+    each = costs.coordinate * scan.system.support * max(rows, costs.rows_at_once)
     return scan.classes * ((0.0 if scan.ready(device) else costs.class_) + each)
 
 

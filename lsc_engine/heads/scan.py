@@ -32,8 +32,9 @@ KEPT_BYTES = {"cpu": 2**26, "cuda": 2**30}
 TABLE_BYTES = {"cpu": 0, "cuda": 2**25}
 # Classes among which the position of a maximum is searched; that costs far more than the maximum.
 GROUP = 64
-# With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster.
-DENSE_SHARE, MOST_WEIGHTS = 1 / 4, 32
+# With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster. A GPU
+# compares all row numbers that are kept in one kernel, and takes many to make vectors anew.
+DENSE_SHARE, MOST_WEIGHTS = {"cpu": 1 / 4, "cuda": 1.0}, 32
 
 
 def at_once(limits: Mapping[str, T], device: torch.device) -> T:
@@ -46,20 +47,25 @@ class Scan:
 
     def __init__(self, system: VectorSystem, order: Order, classes: int) -> None:
         self.system, self.order, self.classes = system, order, classes
-        self._dense = system.support >= DENSE_SHARE * system.n
+        self._many_weights = False
         self._kept: dict[torch.device, list[Tensor]] = {}
         self._tables: dict[torch.device, Tensor] = {}
         # The weights of vectors, in the order in which they were found.
         self._weights = torch.empty(0)
 
+    def _dense(self, device: torch.device) -> bool:
+        """Whether classes are compared as vectors, not as row numbers."""
+        return self._many_weights or self.system.support >= at_once(DENSE_SHARE, device) * self.system.n
+
     def _keeps(self, device: torch.device) -> bool:
         """Whether what names all classes is small enough to keep: row numbers, or vectors without zeros themselves."""
         small = 4 * self.system.support * self.classes <= at_once(KEPT_BYTES, device)
-        return small and (not self._dense or self.system.support >= self.system.n)
+        return small and (not self._dense(device) or self.system.support >= self.system.n)
 
     def ready(self, device: torch.device) -> bool:
-        """Whether the row numbers of all classes are kept on `device`."""
-        return device in self._kept
+        """Whether the row numbers of all classes are kept on `device`; on a GPU, whether they are from the first scan
+        on, as each one is a few kernels then."""
+        return device in self._kept or (device.type != "cpu" and self._keeps(device))
 
     def few(self, device: torch.device) -> bool:
         """Whether the classes are few enough for one product with all their vectors."""
@@ -74,8 +80,7 @@ class Scan:
             images = max(1, at_once(SCORES_AT_ONCE, z.device) // self.classes)
             with torch.autocast(z.device.type, enabled=False):
                 return torch.cat([(some @ self._tables[z.device]).argmax(1) for some in z.float().split(images)])
-        best = torch.full((z.shape[0],), -torch.inf, device=z.device)
-        labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
+        best, labels = z.new_full((len(z),), -torch.inf, dtype=torch.float), z.new_zeros(len(z), dtype=torch.long)
         if not len(z):
             return labels
         kernels = triton_kernels("lsc_engine.heads.triton_scan") if z.device.type == "cuda" else None
@@ -84,12 +89,15 @@ class Scan:
         with torch.autocast(z.device.type, enabled=False):
             for block, rows in self._blocks(z.float()):
                 if kernels is not None and not block.is_floating_point():
-                    _keep_better(kernels.best(block, rows), start, best, labels)
+                    best, labels = _better(kernels.best(block, rows), start, best, labels)
                     start += len(block)
                     continue
                 for some in block.split(part):
                     scores = some @ rows if some.is_floating_point() else F.embedding_bag(some, rows, mode="sum")
-                    _keep_best(scores, start, best, labels)
+                    if scores.is_cuda:
+                        best, labels = _better(scores.max(0), start, best, labels)
+                    else:
+                        _keep_best(scores, start, best, labels)
                     start += len(some)
         return labels
 
@@ -102,7 +110,7 @@ class Scan:
         for numbers in kept or self._row_numbers(z.device, len(lifted)):
             if kept is None and self._keeps(z.device):
                 blocks.append(numbers)
-            if self._dense:
+            if self._dense(z.device):
                 yield numbers, z.T
                 continue
             if len(rows) != len(self._weights) * len(lifted):
@@ -121,13 +129,13 @@ class Scan:
         for start in range(0, self.classes, count):
             stop = min(start + count, self.classes)
             index = self.order.index(torch.arange(start, stop, device=device))
-            if not self._dense:
+            if not self._dense(device):
                 columns, weights = self.system.coordinates(index)
                 places = self._places(weights)
                 if len(self._weights) <= MOST_WEIGHTS:
                     yield (places * width + columns).int()
                     continue
-                self._dense = True
+                self._many_weights = True
             yield from map(self.system.vectors, index.split(vectors))
 
     def _places(self, weights: Tensor) -> Tensor:
@@ -149,9 +157,6 @@ class Scan:
 
 def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None:
     """Update `best` [B] and `labels` [B] by `scores` [classes, B] of the labels from `start` on."""
-    if scores.is_cuda:
-        _keep_better(scores.max(0), start, best, labels)
-        return
     count = len(scores) // GROUP
     whole = GROUP * count
     if whole:
@@ -172,9 +177,10 @@ def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None
         labels[better] = start + whole + at[better]
 
 
-def _keep_better(found: tuple[Tensor, Tensor], start: int, best: Tensor, labels: Tensor) -> None:
-    """Update `best` and `labels` [B] by the largest value of the classes from `start` on, and its place among them."""
+def _better(found: tuple[Tensor, Tensor], start: int, best: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`best` and `labels` [B] with the largest value of the classes from `start` on, and its place among them."""
     value, at = found
+    if start == 0:
+        return value, at
     better = value > best
-    labels.copy_(torch.where(better, at + start, labels))
-    best.copy_(torch.where(better, value, best))
+    return torch.where(better, value, best), torch.where(better, at + start, labels)

@@ -145,16 +145,21 @@ class OrbitSystem(VectorSystem):
         if len(self.orbits) == 1:
             return self._encode(self.orbits[0], tensors.rising(top), tensors.rising(bottom))
         # All orbits at once: on a GPU every operation costs its start.
-        high, low = (torch.nn.functional.pad(z.gather(1, at).cumsum(1), (1, 0)) for at in (top, bottom))
-        plus = high[:, self._constant("p", [o.p for o in self.orbits], z)]
-        minus = low[:, self._constant("q", [o.q for o in self.orbits], z)]
-        scores = plus * self._constant("a", [o.a / o.norm for o in self.orbits], z)
-        scores -= minus * self._constant("b", [o.b / o.norm for o in self.orbits], z)
+        values = z.gather(1, torch.cat([top, bottom], 1)).unsqueeze(1)
+        scores = (values * self._once("ends", z, lambda: self._ends(top.shape[1], bottom.shape[1]))).sum(2)
         above, below = (
             {many: tensors.rising(side[:, :many]) for many in set(numbers)}
             for side, numbers in ((top, [o.p for o in self.orbits]), (bottom, [o.q for o in self.orbits]))
         )
         return self._encode_best(scores.argmax(1, keepdim=True), above, below).squeeze(1)
+
+    def _ends(self, above: int, below: int) -> Tensor:
+        """What each orbit puts on the `above` largest and the `below` smallest values: [orbits, above + below]."""
+        rows = torch.zeros(len(self.orbits), above + below)
+        for row, orbit in zip(rows, self.orbits, strict=True):
+            row[: orbit.p] = orbit.a / orbit.norm
+            row[above : above + orbit.q] = -orbit.b / orbit.norm
+        return rows
 
     def _encode_best(self, best: Tensor, above: dict[int, list[Tensor]], below: dict[int, list[Tensor]]) -> Tensor:
         """Index [B, 1] of the arrangement of orbit number `best` [B, 1]. `above` and `below`: the positions [B] of the

@@ -63,6 +63,8 @@ def extremes(z: Tensor, largest: int, smallest: int) -> tuple[Tensor, Tensor]:
 def in_chunks(z: Tensor, rows: int, columns: int, work: Any) -> Tensor:
     """`work` of `rows` embeddings [B, n] at a time, int64 [B, columns]."""
     parts = [work(part) for part in z.split(max(1, rows))] if len(z) else []
+    if len(parts) == 1:
+        return parts[0]
     return torch.cat(parts) if parts else torch.empty((0, columns), dtype=torch.long, device=z.device)
 
 

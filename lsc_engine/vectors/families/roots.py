@@ -337,11 +337,14 @@ class Midpoints(OrbitSystem):
             torch.stack([*above[2], *above[1], *below[2], *below[1]], 1), (0, 1), value=self.n
         )
         taken = self._constant("taken", [list(_TAKEN[orbit]) for orbit in self.orbits], best)[best.squeeze(1)]
-        first, second, third = places.gather(1, taken).split(1, 1)
+        first, second, third = (columns := places.gather(1, taken)).split(1, 1)
+        pair = self._root.pairs.rank([torch.minimum(first, second), torch.maximum(first, second)])
         roots = len(self.orbits) - len(MIDDLE + MIDDLE_NEGATIVE)
-        negative = best >= roots + len(MIDDLE)
-        middle = torch.add(negative, self._middle.rank([first, second], [third]), alpha=2) + self._roots
-        return torch.where(best < roots, self._root.rank(first, second), middle) if roots else middle
+        # As `Arrangements.rank` counts, with the pair that the rank of a root is made of as well.
+        single = third - (third > columns[:, :2]).sum(1, keepdim=True)
+        middle = torch.add(single, pair, alpha=self._middle.minus.count)
+        middle = torch.add(best >= roots + len(MIDDLE), middle, alpha=2) + self._roots
+        return torch.where(best < roots, torch.add(first > second, pair, alpha=2), middle) if roots else middle
 
     def from_lexicographic(self, position: Tensor) -> Tensor:
         middles = signed_index(position - self._roots, self._middle.count) + self._roots

@@ -109,8 +109,8 @@ class Weights(VectorSystem):
     def _nearest(self, z: Tensor) -> Tensor:
         most = min(self.k, self.n - 1)
         ends = torch.cat(tensors.extremes(z, most, most), 1)
-        parts, values = self._constant("parts", self._parts, z)[:, :most], z.gather(1, ends).unsqueeze(1)
-        plus, minus = (values[..., :most] * parts).sum(2), (values[..., most:] * parts).sum(2)
+        parts = self._constant("parts", self._parts, z)[:, :most].unsqueeze(1)
+        plus, minus = (z.gather(1, ends).view(-1, 1, 2, most) * parts).sum(3).unbind(2)
         first, second, slots, length = (self._of_pairs(i, z) for i in range(4))
         best = ((plus[:, first] - minus[:, second]) / length).argmax(1)
         units = ends.gather(1, slots[best]).view(-1, 2, self.k).sort(-1).values
@@ -146,33 +146,43 @@ class Weights(VectorSystem):
         C(total - 1 - place, p - j) over its places, j = 0 to p - 1."""
         k, n = self.k, self.n
         slots = self._constant("slots", list(range(k)), plus)
-        rows = self._constant("rows", list(range(2 * k - 1, k - 1, -1)), plus)
-        cells = self._constant("cells", [(2 * k - 1 - slot) * (n + k) + n - 2 - slot for slot in range(k)], plus)
         again = torch.nn.functional.pad(plus[..., 1:] == plus[..., :-1], (1, 0))
         repeats = again.sum(-1)
         # The units that open a coordinate, in order; unused slots behind, at a coordinate above all.
         opening = slots.masked_fill(again, k).sort(-1).values
         positions = torch.nn.functional.pad(plus, (0, 1), value=n).gather(-1, opening)
         below = (minus.unsqueeze(-1) > positions.unsqueeze(-2)).sum(-1)
-        last, places, cuts, steps, others = self._once("counts", plus, self._counts)[repeats].unbind(-1)
-        of_places, of_steps, of_others = self._once("pascal", plus, self._pascal).unbind()
-        again = repeats.unsqueeze(-1)
-        row = (rows - again) * (n + k)
-        places = places - of_places.take(row + positions).sum(-1)
-        steps = steps - of_steps.take(row[..., 1:] + opening[..., 1:]).sum(-1)
-        last = last - of_others.take(cells + again + below - minus).sum(-1)
+        cells = self._once("cells", plus, self._cells)[repeats] + torch.cat([positions, opening, below - minus], -1)
+        worth = self._once("pascal", plus, self._pascal).take(cells).unflatten(-1, (3, k)).sum(-1)
+        counts = self._once("counts", plus, self._counts)[repeats]
+        cuts, others = counts[..., 3:].unbind(-1)
+        places, steps, last = (counts[..., :3] - worth).unbind(-1)
         return torch.addcmul(last, torch.addcmul(steps, places, cuts), others)
 
     def _counts(self) -> Tensor:
-        """By the number of repeated positive coordinates, k - p: the last index of the vectors with the first set and
-        steps; the last set of coordinates; how many steps there are, and the last; how many negative units."""
+        """By the number of repeated positive coordinates, k - p: the last set of coordinates; the last steps; the last
+        index of the vectors with the first set and steps; how many steps there are, and how many negative units."""
         counts = [[0] * 5 for _ in range(self.k)]
         start = 0
         for block in self._blocks:
             places, cuts, negatives = block.places.count, block.cuts.count, block.negative.count
-            counts[self.k - block.p] = [start + negatives - 1, places - 1, cuts, cuts - 1, negatives]
+            counts[self.k - block.p] = [places - 1, cuts - 1, start + negatives - 1, cuts, negatives]
             start += block.count
         return torch.tensor(counts)
+
+    def _cells(self) -> Tensor:
+        """By the number of repeated positive coordinates, where in `_pascal` the columns of coordinates, of steps and
+        of negative units begin, k of each. The first step is in a row of zeros."""
+        k, width = self.k, self.n + self.k
+        steps, others = 2 * k * width, 4 * k * width
+        rows = [[(2 * k - 1 - slot - repeats) * width for slot in range(k)] for repeats in range(k)]
+        cells = [[(2 * k - 1 - slot) * width + self.n - 2 - slot for slot in range(k)]] * k
+        return torch.tensor(
+            [
+                [*row, steps, *(steps + at for at in row[1:]), *(others + at + repeats for at in cells[repeats])]
+                for repeats, row in enumerate(rows)
+            ]
+        )
 
     def _pascal(self) -> Tensor:
         """C(n - 1 - c, size), C(k - 1 - c, size) and C(c, size) at [size + k - 1, c], c < n + k; 0 without meaning."""
