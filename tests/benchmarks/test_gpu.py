@@ -162,6 +162,18 @@ def test_the_script_says_what_it_lacks(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_part_that_hangs_is_ended_from_outside(tmp_path: Path) -> None:
+    """A process that never looks at its time."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "a row"\nexec sleep 1000\n')
+    python.chmod(0o755)
+    env = {**os.environ, "PYTHON": str(python), "GPU_PART_SECONDS": "11"}
+    words = [SCRIPT, "--out", tmp_path / "out", "--part", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, env=env)
+    assert done.returncode == gpu.LEFT
+    assert done.stdout == "a row\nsomething is left: run the same command again\n"
+
+
 def python312() -> str | None:
     """A Python 3.12 that starts: on the path, or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -245,7 +257,9 @@ def test_a_bare_machine_measures_everything(replica: Path, tmp_path: Path) -> No
     try:
         run()
         lines = (out / "gpu.jsonl").read_text().splitlines()
-        ends = {(line["part"], line["job"]): line["ended"] for line in map(json.loads, lines) if "ended" in line}
+        ended = [line for line in map(json.loads, lines) if "ended" in line]
+        ends = {(line["part"], line["job"]): line["ended"] for line in ended}
+        assert all(line["seconds"] < (240 if line["part"] == 1 else 540) for line in ended)
         assert ends == {(part, job.name): "measured" for part in gpu.TITLES for job in gpu.jobs(part, rehearse=True)}
         for part in gpu.TITLES:
             page = (out / f"gpu-{part}.md").read_text()
