@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ import torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.hardware import RUNS_HERE, Sampler, memory_of
 from lsc_engine.data import stream
-from lsc_engine.studies import gpus
+from lsc_engine.studies import gpus, runner
+from lsc_engine.studies.checks import ExecutionOptions
 from lsc_engine.studies.gpus import Slot, gpu_slots, share_host
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import devices
@@ -144,6 +146,13 @@ def test_runs_share_the_processors_of_a_host(monkeypatch: pytest.MonkeyPatch) ->
     assert environment(1) == {"CUDA_VISIBLE_DEVICES": "0"}
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert "OMP_NUM_THREADS" not in environment(100)
+
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    # The command that trains a study divides them so.
+    monkeypatch.setattr(runner, "gpu_slots", lambda wanted, each: slots[:1] * 8)
+    monkeypatch.setattr(runner, "run_parallel", lambda queue, slots: {str(slot.environment): queue for slot in slots})
+    work: Any = runner._parallel([Any] * 4, ExecutionOptions(Path("runs"), gpus="auto"))  # type: ignore[list-item]
+    assert work("queue") == {str(shares(8, 4)): "queue"}
 
     assert stream.default_workers() == 16
     for runs, workers in ((2, 16), (8, 4), (64, 1)):
