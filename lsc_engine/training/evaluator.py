@@ -30,8 +30,8 @@ BatchObserver = Callable[[Tensor, Tensor, Tensor], None]
 Batches = Iterable[Batch[None]]
 # The best checkpoint is chosen by the first of these that an evaluation has.
 SCORES = ("val/accuracy", "train/accuracy", "val/accuracy_means", "train/accuracy_means")
-# Images at a time, at least; evaluation keeps no activations.
-LEAST_BATCH = 512
+# Images at a time, at least; evaluation keeps no activations. Processes of one run deal out small batches.
+LEAST_BATCH, LEAST_BATCH_CUDA = 512, 4096
 # Cosines in memory at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
 
@@ -60,7 +60,9 @@ class Evaluator:
         self._val = (validation, fixed_subset(validation.images, derived.eval_images)) if validation else None
         setting = run.config.eval.embeddings
         self.recorder = EmbeddingRecorder(run.folder, head, *self._train, setting, derived.eval_every, width)
-        self.batch_size = max(run.config.train.batch_size, LEAST_BATCH)
+        alone = run.device.type == "cuda" and run.mesh.size == 1
+        least = max(LEAST_BATCH, min(LEAST_BATCH_CUDA, derived.eval_images)) if alone else LEAST_BATCH
+        self.batch_size = max(run.config.train.batch_size, least)
         self._known = known if known is not None and known < derived.classes else None
         self.compiled = False
         """Whether evaluations embed images by the compiled network."""

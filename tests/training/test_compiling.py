@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from lsc_engine.training import evaluator, step
+from lsc_engine.models.build import build_model
+from lsc_engine.training import evaluator, step, trainer
+from lsc_engine.training.context import RunContext
+from lsc_engine.training.mesh import ALONE, Mesh
 
 from .stages import BASE, train_one
 
@@ -35,10 +39,38 @@ def facts(run: Any) -> tuple[Any, Any, Any]:
 
 def test_more_networks_of_other_widths_than_torch_keeps_are_compiled_in_one_process(tmp_path: Path) -> None:
     """torch keeps 8 graphs of one function by itself, and trains the others without a word."""
-    for number in range(9):
-        run = train_one(tmp_path, MLP, *SHORT, f"model.dim={6 + number}", name=f"n{number}")
+    for number in range(12):
+        run = train_one(tmp_path, MLP, *SHORT, f"model.width={0.05 + 0.01 * number}", name=f"n{number}")
         assert run.status().state == "finished"
         assert facts(run) == (True, 1, None), number
+
+
+def test_a_run_with_more_graphs_than_are_kept_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to itself torch would train it eager from the next graph on, without a word."""
+
+    def changing(*given: Any, **settings: Any) -> torch.nn.Module:
+        """A network with another graph at every call."""
+        network = build_model(*given, **settings)
+        plain, network.calls = network.forward, 0
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            network.calls += 1
+            return plain(images) * network.calls
+
+        network.forward = forward
+        return network
+
+    monkeypatch.setattr(trainer, "build_model", changing)
+    monkeypatch.setattr(step, "MOST_GRAPHS", 1)
+    run = train_one(tmp_path, MLP, *SHORT)
+    assert run.status().state == "finished"
+    compiled, graphs, why = facts(run)
+    assert (compiled, graphs) == (False, 1)
+    assert why.startswith("torch.compile failed: ")
+    assert "recompile_limit" in why
+    assert "the run goes on without it" in run.log_path.read_text()
 
 
 def test_losses_and_rates_of_a_sweep_are_compiled_each(tmp_path: Path) -> None:
@@ -58,6 +90,23 @@ def test_evaluations_are_one_graph_whatever_their_number_and_find_what_eager_one
         compiled, eager = (run.history(name)[1] for run in runs)
         assert len(compiled) == 4
         np.testing.assert_allclose(compiled, eager, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_evaluations_take_more_images_at_a_time_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one GPU at most as many as there are; several processes deal out small batches."""
+    found: dict[str, list[int]] = {}
+
+    def looked(run: RunContext, *given: Any) -> evaluator.Evaluator:
+        for kind, mesh in (("cpu", ALONE), ("cuda", ALONE), ("cuda", Mesh(0, 2))):
+            for images in (64, 1100, 10_000):
+                derived = replace(run.derived, eval_images=images)
+                other = replace(run, device=torch.device(kind), mesh=mesh, derived=derived)
+                found.setdefault(f"{kind} {mesh.size}", []).append(evaluator.Evaluator(other, *given).batch_size)
+        return evaluator.Evaluator(run, *given)
+
+    monkeypatch.setattr(trainer, "Evaluator", looked)
+    train_one(tmp_path, MLP, *SHORT)
+    assert found == {"cpu 1": [512] * 3, "cuda 1": [512, 1100, 4096], "cuda 2": [512] * 3}
 
 
 def test_an_evaluation_that_cannot_be_compiled_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
