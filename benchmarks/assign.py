@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.config.schema import Data, Model
 from lsc_engine.data.dataset import open_source
 from lsc_engine.data.source import normalise
@@ -39,7 +39,9 @@ def run(*, quick: bool = False, name: str = "V21", classes: int = 1_281_167) -> 
     with one_thread():
         against = [against_optimum(name, n, matched, found) for n, found in (
             (n_min(name, matched), "exchange"), (4 * n_min(name, matched), "proposals"))]  # fmt: skip
-        rows = [measured(name, count) for count in many]
+        rows = Rows()
+        for count in many:
+            rows.append(measured(name, count))
     worst = min(row["of the optimum"] for row in against)
     last = rows[-1]
     spent, peak, stated = (last.pop(key) for key in ("seconds", "bytes", "stated"))

@@ -79,6 +79,22 @@ def test_a_benchmark_that_is_stopped_keeps_its_rows(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "memory.md").exists()
 
 
+def test_an_assignment_that_is_stopped_keeps_the_smaller_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of its rows takes minutes."""
+    module = bench.load("assign")
+
+    def stopped(name: str, classes: int) -> dict[str, object]:
+        if classes == 600:
+            raise KeyboardInterrupt
+        return {"classes": classes}
+
+    monkeypatch.setattr(module, "against_optimum", lambda *_: {"of the optimum": 1.0})
+    monkeypatch.setattr(module, "measured", stopped)
+    done = CliRunner().invoke(build_app(), ["bench", "assign", "--quick", "--out", str(tmp_path)])
+    assert done.exit_code != 0
+    assert json.loads((tmp_path / "assign.jsonl").read_text())["classes"] == 90
+
+
 @pytest.mark.parametrize("name", bench.NAMES)
 def test_where_tensors_are_is_an_argument_of_every_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the index of a GPU, which the measures of memory need; those of the terminal app hold no tensors, and

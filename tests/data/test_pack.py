@@ -238,18 +238,21 @@ def test_two_processes_pack_once(root: Path, tmp_path: Path) -> None:
     assert verify(path, manifest)
 
 
-def test_training_uses_the_packed_file_without_the_images(root: Path, tmp_path: Path, settings: Any) -> None:
-    data = settings("imagenet", image_size=16)
+@pytest.mark.parametrize("size", [16, 80])
+def test_training_uses_the_packed_file_without_the_images(root: Path, tmp_path: Path, settings: Any, size: int) -> None:
+    """Up to 64 px it is made where images are first read, above that by the command alone."""
+    data = settings("imagenet", image_size=size)
     first = open_source(data, split="train", data_dir=tmp_path).fetch(torch.arange(100))
-    path = packed_path(tmp_path, "imagenet", "train", 16)
-    assert read_manifest(path) is not None
+    path = packed_path(tmp_path, "imagenet", "train", size)
+    assert (read_manifest(path) is not None) == (size == 16)
+    packed(reader_of(root, size), path)
     root.rename(tmp_path / "elsewhere")
     again = open_source(data, split="train", data_dir=tmp_path)
     assert isinstance(again, TensorSource)
     assert torch.equal(first, again.fetch(torch.arange(100)))
-    two = open_source(settings("imagenet", classes=2, image_size=16), split="train", data_dir=tmp_path)
+    two = open_source(settings("imagenet", classes=2, image_size=size), split="train", data_dir=tmp_path)
     assert (two.images, two.classes) == (70, 2)
-    seven = open_source(settings("imagenet", "unique", 7, 16), split="train", data_dir=tmp_path)
+    seven = open_source(settings("imagenet", "unique", 7, size), split="train", data_dir=tmp_path)
     assert (seven.images, seven.classes) == (7, 7)
 
 
