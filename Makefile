@@ -37,8 +37,8 @@ fast: $(VENV)/.installed-dev
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"
 
-# What is marked slow: long fuzzing, heavy repetitions, whole trainings in processes of their own. That nothing is
-# marked (exit code 5) is no fault.
+# What is marked slow: other programs (Slurm, browsers, trackers), long fuzzing, heavy repetitions, benchmarks, whole
+# trainings in processes of their own. That nothing is marked (exit code 5) is no fault.
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow || test $$? -eq 5
 

@@ -13,6 +13,8 @@ from lsc_engine import bench
 from lsc_engine.cli import build_app
 from lsc_engine.common.errors import LscError, UsageError
 
+pytestmark = pytest.mark.slow
+
 # What a benchmark needs to be tiny beyond `quick`.
 FEW: dict[str, dict[str, object]] = {}
 

@@ -19,6 +19,8 @@ from tests import processes
 from tests.tiny import tiny
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PRESET = tiny({"data.classes": 48})
 LONG = ("--set", 'train.duration="100000 epochs"')
 

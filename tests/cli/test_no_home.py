@@ -17,6 +17,8 @@ from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.data.dataset import data_folder, data_set
 from tests.tiny import PERCEPTRON, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PRESET = tiny(PERCEPTRON)
 STRANGER = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 TRITON = find_spec("triton")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(TRITON is None, reason="needs triton"),
     pytest.mark.skipif(COMPILER is None, reason="needs a C compiler"),
     pytest.mark.skipif(torch.version.cuda is None, reason="needs torch with CUDA"),

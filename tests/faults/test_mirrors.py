@@ -18,6 +18,8 @@ from tests.processes import environment
 
 from .harness import PHASES, PRESET, at_steps, go_on, in_slow_phase, launch, outcome, place, run_of, train, until
 
+pytestmark = pytest.mark.slow
+
 
 def also(tool: str) -> str:
     """The preset, mirrored."""

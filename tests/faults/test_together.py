@@ -22,6 +22,8 @@ from tests.tiny import tiny
 
 from .harness import PHASES, RUN, Process, begun, files, go_on, launch, outcome, place, run_of, train, until
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("LSC_FAULT_ROUNDS", "3"))
 SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
 

@@ -21,6 +21,8 @@ from .harness import good, launch, outcome, place, run_of, train
 from .test_readers import LONGER, STREAM, children
 from .test_resume import images
 
+pytestmark = pytest.mark.slow
+
 # While the file "stuck" is there, reading in a worker does not come back; "waiting" tells that one began to.
 STUCK = """
 import os, time

@@ -14,6 +14,8 @@ from report_studies import PRESET, make_study
 
 from lsc_engine.runs.read.run import list_runs
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "papers.py"
 NAME = "beyond/two-mini"
 

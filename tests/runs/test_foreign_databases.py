@@ -16,6 +16,8 @@ from lsc_engine.runs.read.foreign.find import foreign_runs
 from lsc_engine.runs.read.run import ForeignRun, list_runs, open_run
 from tests.foreign import engine, only, values
 
+pytestmark = pytest.mark.slow
+
 FUZZED = int(os.environ.get("LSC_FUZZ_FILES", "2000")) // 4
 
 TRACKIO = """pragma page_size = 512; pragma journal_mode = {journal};

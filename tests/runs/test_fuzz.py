@@ -35,6 +35,8 @@ from lsc_engine.runs.settings import settings_of
 from lsc_engine.studies.plan import plan_study
 from tests.runs.conftest import read_metrics
 
+pytestmark = pytest.mark.slow
+
 FILES = int(os.environ.get("LSC_FUZZ_FILES", "300"))
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e漢\U0001f600\x00".encode()
 VALUES = [

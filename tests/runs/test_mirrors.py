@@ -22,6 +22,8 @@ from tests.trackers import Trackers
 
 from .conftest import MakeRun
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ["tensorboard"]
 ALL_TOOLS = ["tensorboard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("wandb", "mlflow", "trackio"))]

@@ -38,6 +38,8 @@ from lsc_engine.training.signals import Signals
 from tests import processes
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 PRESET = tiny(
     {
         "seeds": [0, 1],

@@ -16,6 +16,8 @@ from torch.utils import backend_registration
 
 from lsc_engine.data.dataset import data_set
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # Every head, target, augmentation and way of beginning; the runs that others need stand before them.
 RUNS = {

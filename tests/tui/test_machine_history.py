@@ -19,6 +19,8 @@ from lsc_tui.screens.compare.screen import CompareScreen
 from lsc_tui.screens.monitor.screen import MonitorScreen
 from tests.waiting import pause_until
 
+pytestmark = pytest.mark.slow
+
 RUNNING = "0:lsc-2025/fig9/V21-min/seed-0"
 
 

@@ -20,6 +20,8 @@ from lsc_tui.widgets.runs_table import RunsTable
 from tests.counting import bytes_read, files_opened
 from tests.waiting import pause_until
 
+pytestmark = pytest.mark.slow
+
 RUNS = 1000
 LINES = 1_000_000
 
