@@ -120,11 +120,22 @@ def on_device(module: nn.Module) -> nn.Module:
     return module
 
 
+class Scaled(nn.Module):
+    """Embeddings times numbers on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(16))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * self.scale.to(z.device)
+
+
 def make_head(method: str, classes: int, dim: int) -> Head:
-    """An LSC head with the vectors V21 in shuffled order, or a class layer."""
+    """An LSC head with the vectors of a system in shuffled order, or a class layer."""
     if method == "ce":
         return CrossEntropyHead(dim, classes, None, 0)
-    vectors = system("V21", dim)
+    vectors = system(method, dim)
     return LscHead(vectors, Order.make("shuffled", vectors, 0), classes)
 
 
@@ -135,18 +146,25 @@ def train(
     size: int = 8,
     batch: int = 32,
     dim: int = 16,
-    method: str = "lsc",
+    method: str = "V21",
     classes: int = 100,
     width: float = 1.0,
     graphs: bool = False,
     residual: str | None = None,
+    deterministic: bool = False,
+    on_host: bool = False,
 ) -> dict[str, Any]:
-    """Four steps at different rates, in bf16: what was generated for them, and how often."""
+    """Four steps at different rates, in bf16: what was generated for them, and how often. `on_host`: numbers that the
+    embeddings are multiplied by stay on the host, and a graph with such is not divided for CUDA graphs."""
+    torch.use_deterministic_algorithms(deterministic)
+    config.graph_partition = not on_host
     first, known, skips = len(made), step.graphs_compiled(), counters["inductor"]["cudagraph_skips"]
     network = build_model(Model(name=model, width=width), channels=3, size=size, dim=dim, seed=0, residual=residual)
     head = make_head(method, classes, dim)
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_device(nn.ModuleList([network, head])).train()
+        if on_host:
+            network = nn.Sequential(network, Scaled())
         loss = step.make_loss(network, head, dtype=torch.bfloat16, device=CUDA, compiled=True, graphs=graphs)
         parameters = [*network.parameters(), *head.parameters()]
         optimizer = step.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
@@ -169,6 +187,7 @@ def train(
         "parts": [each["parts"] for each in found],
         "launches": sum((Counter(each["launches"]) for each in last), Counter()),
         "bytes": sum(each["bytes"] for each in last) / batch,
+        "atomic": sum(each["source"].count("tl.atomic_add(") for each in last),
         "optimizer_launches": found[-1]["launches"],
     }
 
