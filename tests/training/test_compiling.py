@@ -52,15 +52,17 @@ def test_a_run_with_more_graphs_than_are_kept_says_so_and_goes_on(
 
     def changing(*given: Any, **settings: Any) -> torch.nn.Module:
         """A network with another graph at every call."""
-        network = build_model(*given, **settings)
+        network: Any = build_model(*given, **settings)
         plain, network.calls = network.forward, 0
 
         def forward(images: torch.Tensor) -> torch.Tensor:
             network.calls += 1
-            return plain(images) * network.calls
+            z: torch.Tensor = plain(images) * network.calls
+            return z
 
         network.forward = forward
-        return network
+        made: torch.nn.Module = network
+        return made
 
     monkeypatch.setattr(trainer, "build_model", changing)
     monkeypatch.setattr(step, "MOST_GRAPHS", 1)
