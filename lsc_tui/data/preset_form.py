@@ -85,6 +85,11 @@ class Form:
         return kind if isinstance(kind, str) else "train"
 
     @property
+    def takes_system(self) -> bool:
+        """Whether its vector system and n can be changed: a fork keeps both, and a report has a list of its own."""
+        return self.kind == "train" and self.source != "fork"
+
+    @property
     def variants(self) -> list[Table]:
         return raw_variants(self.raw)
 

@@ -145,16 +145,18 @@ def build_rows(
     reports: Iterable[Report] = (),
 ) -> list[Row]:
     """Studies, newest first, or groups by their value, each with its runs below it unless it is closed; a flat list has
-    runs alone. `every`: all runs, if `views` are few. `reports`: the studies without runs, a row each among them."""
+    no headings. `every`: all runs, if `views` are few. `reports`: the studies without runs, a row each among the other
+    studies, else at the end."""
     views, sort = list(views), order.sort
+    by_key = {report.key: report for report in reports}
+    without_runs = {key: Row(key, "report", (), other=names(one.root), report=one) for key, one in by_key.items()}
     if order.flat:
-        return _runs(_sorted(views, order), order, named=True)
+        return [*_runs(_sorted(views, order), order, named=True), *without_runs.values()]
     states = [(heading_key(view, order), view.state) for view in (views if every is None else every)]
     total, done = Counter(key for key, _ in states), Counter(key for key, state in states if state == "finished")
     groups: dict[str, list[RunView]] = {}
     for view in views:
         groups.setdefault(heading_key(view, order), []).append(view)
-    by_key = {} if order.group else {report.key: report for report in reports}
     newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in groups.items()}
     newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
 
@@ -164,11 +166,12 @@ def build_rows(
             return (found is None, found or 0.0, text)
         return natural(key.partition(":")[2]) if sort == "run" else (-newest[key], natural(key))
 
-    keys = sorted((*groups, *by_key), key=rank, reverse=order.inverted and sort in ("started", "run"))
+    among = {} if order.group else without_runs
+    keys = sorted((*groups, *among), key=rank, reverse=order.inverted and sort in ("started", "run"))
     rows: list[Row] = []
     for key in keys:
-        if key in by_key:
-            rows.append(Row(key, "report", (), other=names(by_key[key].root), report=by_key[key]))
+        if key in among:
+            rows.append(among[key])
             continue
         group = sorted(groups[key], key=lambda v: (natural(v.study), natural(v.variant), v.seed))
         group = group if sort in ("started", "run") else _sorted(group, order)
@@ -176,7 +179,7 @@ def build_rows(
         title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""
         rows.append(Row(key, "study", tuple(group), closed, other, (done[key], total[key]), title=title))
         rows += [] if closed else _runs(group, order, named=bool(order.group))
-    return rows
+    return rows if among else [*rows, *without_runs.values()]
 
 
 def heading_key(view: RunView, order: Order) -> str:

@@ -420,6 +420,41 @@ async def test_a_system_chosen_on_vectors_comes_into_the_form(place: Path) -> No
         assert app.current_mode == "new"
         assert screen.form.given("target.system", "wide") == "V21"
         assert screen.form.given("model.dim", "wide") == 8
+        assert f"V21 at n = 8 in {screen.form.heading}" in screen.message[0]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("kind", ["fork", "report"])
+async def test_a_system_chosen_on_vectors_goes_into_no_form_without_one(place: Path, tmp_path: Path, kind: str) -> None:
+    own = tmp_path / "presets"
+    own.mkdir(exist_ok=True)
+    (own / "angles.toml").write_text('title = "T"\nclaim = "C"\nkind = "vectors"\n[vectors]\nsystems = ["A"]\nn = [8]\n')
+    async with new_run(place) as (app, pilot, screen):
+
+        async def open_it() -> None:
+            app.store.form = ("fork", "0:lsc-2025/fig9/V21-384/seed-0") if kind == "fork" else ("", "")
+            screen.on_screen_resume()
+            if kind == "report":
+                screen.preset_list.chosen = "yours:angles"
+                screen.open_preset()
+            await ready(app, pilot)
+            assert screen.form is not None
+            assert (screen.form.source == "fork") == (kind == "fork")
+
+        await open_it()
+        before = screen.form.raw  # type: ignore[union-attr]
+        for _ in range(2):
+            await pilot.press("5")
+            await pilot.pause()
+            await pilot.press("enter")
+            await ready(app, pilot)
+            assert (app.current_mode, screen.stage) == ("new", "presets")
+            assert "V21 at n = 86: Enter opens a preset with it" in screen.message[0]
+            # The same where the form is opened after the system was chosen.
+            await open_it()
+            assert screen.form is not None
+            assert screen.form.raw == before
+            assert not screen.form.touched
 
 
 @pytest.mark.usefixtures("quiet")

@@ -94,6 +94,15 @@ async def test_runs_shows_and_opens_them(outcome: Path) -> None:
         assert "no report yet" in screen.message[0]
 
 
+@pytest.mark.parametrize("keys", [("a",), ("B", "n", "enter")])
+async def test_every_list_has_them(outcome: Path, keys: tuple[str, ...]) -> None:
+    async with open_app(outcome) as (app, pilot):
+        await pilot.press(*keys)
+        await pilot.pause()
+        assert "≡ lsc/there" in text_of(app)
+        assert "all runs are hidden" not in text_of(app)
+
+
 async def test_new_run_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = tmp_path / "presets"
     presets.mkdir()

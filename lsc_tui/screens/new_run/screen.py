@@ -125,8 +125,8 @@ class NewScreen(LscScreen):
                 self.call_after_refresh(self.say, f"{clean(what)}: {error}", "error")
         elif kind == "vectors":
             system, n = what.rsplit(" ", 1)
-            if self.form is None:
-                self.pending = (system, n)
+            if self.form is None or not self.form.takes_system:
+                self.pending, self.stage = (system, n), "presets"
                 self.call_after_refresh(self.say, f"{system} at n = {n}: Enter opens a preset with it")
             else:
                 self.put_system(system, n)
@@ -244,7 +244,7 @@ class NewScreen(LscScreen):
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         self.panel.clear()
         (system, n), self.pending = self.pending, ("", "")
-        if system:
+        if system and form.takes_system:
             self.put_system(system, n)
         else:
             self.check()
@@ -519,8 +519,8 @@ class NewScreen(LscScreen):
         form.set("target.system", system)
         form.set("model.dim", n)
         self.stage = "form"
-        who = f" in {form.letter(form.variant)}" if form.by_variant("target.system") else ""
-        self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
+        who = f", variant {form.letter(form.variant)}" if form.by_variant("target.system") else ""
+        self.call_after_refresh(self.say, f"{system} at n = {n} in {clean(form.heading)}{who}")
         self.changed()
 
     def action_go(self, tab: str) -> None:
