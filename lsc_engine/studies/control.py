@@ -24,12 +24,15 @@ _QUEUED: dict[str, Any] = {"state": "queued", "exit_code": None, "eta": None, "m
 
 
 def stop(folder: Path, status: Status) -> None:
-    """Request the run to stop with a checkpoint; one that waits in Slurm is cancelled there and recorded as stopped."""
+    """Request the run to stop with a checkpoint; one that waits is recorded as stopped, and cancelled in Slurm."""
     if status.scheduler is not None and status.scheduler.waits:
         slurm.cancel([status.scheduler.job])
         record_exit(folder, "stopped", 143, f"{requests.STOPPED} while it waited in Slurm")
-    else:
-        requests.request(folder, "stop")
+        return
+    # The request holds for one that begins at this moment; whoever continues a stopped run drops it.
+    requests.request(folder, "stop")
+    changes = {"state": "stopped", "exit_code": 143, "message": requests.UNSTARTED}
+    _change(folder, lambda one: one.state == "queued", changes, take_requests=False)
 
 
 def hand_over(folder: Path, scheduler: slurm.Scheduler, attempt: int) -> Status:

@@ -277,8 +277,7 @@ class Queue:
             return False, None
         pending = requests.pending(run.folder)
         if "stop" in pending:
-            message = f"{requests.STOPPED} while it waited for its turn"
-            return True, control.record_exit(run.folder, "stopped", 143, message).state
+            return True, control.record_exit(run.folder, "stopped", 143, requests.UNSTARTED).state
         if "hold" in pending:
             self._on_hold.add(run.id)
             self.why[run.id] = "held by a user until it is let go, with Q in lsc-tui"

@@ -197,13 +197,23 @@ class RunScreen(ChartScreen):
         return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
 
     def action_stop(self) -> None:
-        views = self._in_state(*MOVING, "queued")
-        where = f" on {views[0].status.host}" if views[0].status.host else ""
+        # Those that wait first: the end of a run would let the next one begin.
+        views = [*(waiting := self._in_state("queued")), *(moving := self._in_state(*MOVING))]
+        where = f" on {moving[0].status.host}" if moving and moving[0].status.host else ""
 
-        stop = partial(self._act, views, lambda view: control.stop(view.run.path, view.status), "stop requested:")
-        answers: Answers = {"y": ("stop with checkpoint", stop)}
-        if not self.app.demo:
-            answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))
+        def stop(view: RunView) -> None:
+            control.stop(view.run.path, view.status)
+
+        def kill(view: RunView) -> None:
+            if view in waiting:
+                stop(view)
+            else:
+                control.kill(view.run.path)
+
+        word, past = ("stop with checkpoint", "stop requested:") if moving else ("take it out of the queue", "stopped:")
+        answers: Answers = {"y": (word, partial(self._act, views, stop, past))}
+        if moving and not self.app.demo:
+            answers["k"] = ("kill now", partial(self._act, views, kill, "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
     def action_checkpoint(self) -> None:

@@ -116,6 +116,21 @@ def test_a_stopped_process_leaves_what_waited_queued_for_whoever_goes_on(folder:
     assert second.status().shown_state == "queued"
 
 
+def test_a_queued_run_is_stopped_at_once_and_its_queue_goes_on_without_it(folder: Path) -> None:
+    steps = ("--set", 'train.duration="100000 epochs"', "--seeds", "0-2", "--device", "cpu")
+    call(folder, "run", "tiny.toml", *steps, "--detach", code=0)
+    runs = [open_run(f"tiny/default/seed-{seed}", [folder / "runs"]) for seed in range(3)]
+    wait_until(lambda: runs[0].status().state == "running")
+    done = call(folder, "stop", "tiny/default/seed-1", "--json", code=0)
+    assert json.loads(done.stdout)["state"] == "stopped"
+    assert [run.status().state for run in runs] == ["running", "stopped", "queued"]
+    call(folder, "stop", "tiny/default/seed-0", code=0)
+    wait_until(lambda: runs[2].status().state == "running")
+    assert (runs[1].status().state, runs[1].status().attempt) == ("stopped", 0)
+    call(folder, "stop", "tiny/default/seed-2", code=0)
+    wait_until(lambda: runs[2].status().state == "stopped")
+
+
 def test_files_and_folders_have_the_rights_that_the_umask_leaves(folder: Path) -> None:
     text = PRESET + '[eval]\nclass_means = true\nembeddings = "on"\n[tune]\n"optimizer.lr" = [1e-3, 3e-3]\n'
     (folder / "tiny.toml").write_text(text + 'duration = "1 epochs"\n')

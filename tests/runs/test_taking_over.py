@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.runs.folder import lock, process
+from lsc_engine.runs.folder import lock, process, requests
 from lsc_engine.runs.folder.lock import RunLock, TakenError, holder
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter
@@ -156,6 +156,18 @@ def test_a_status_is_changed_only_where_nobody_may_write_the_run(make_run: MakeR
         aged(folder, seconds)
         assert control.enqueue(folder, 1, process.this_process()).state == "running"
         assert control.record_exit(folder, "failed", 1, "no").state == "running"
+
+
+def test_a_stop_of_a_run_that_waits_holds_where_it_begins_meanwhile(make_run: MakeRun) -> None:
+    folder = make_run()
+    control.enqueue(folder, 0, process.this_process())
+    control.stop(folder, read_status(folder))
+    assert (read_status(folder).state, read_status(folder).exit_code) == ("stopped", 143)
+    with RunWriter.open(folder, device="cpu", total_steps=50, echo=False) as writer:
+        assert requests.pending(folder) == {"stop"}
+        writer.finish("stopped", 143, requests.STOPPED)
+    control.enqueue(folder, 1, process.this_process())
+    assert not requests.pending(folder), "whoever continues it wants it to run"
 
 
 def test_a_copied_folder_does_not_prove_that_its_writer_is_gone(make_run: MakeRun, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from textual import events
 from tui_helpers import open_app, text_of
 
 from lsc_tui.data.run_view import Folder, Store
+from tests.waiting import pause_until
 
 
 def test_new_runs_go_to_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,22 @@ async def test_a_waiting_run_may_be_started_out_of_its_turn(runs: Path) -> None:
         await pilot.press("R")
         assert "out of its turn?" in text_of(app)
         await pilot.press("escape")
+
+
+async def test_a_waiting_run_is_taken_out_of_the_queue_at_once(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        table, key = app.lsc_screen.table, "0:lsc-2025/fig9/CE-384/seed-0"  # type: ignore[attr-defined]
+        table.cursor = next(i for i, row in enumerate(table.rows) if row.key == key)
+        await pilot.press("S")
+        await pilot.pause()
+        assert "stop fig9 CE n=384 s0?   y take it out of the queue  Esc no" in text_of(app)
+        await pilot.press("k")
+        assert app.store.runs[key].state == "queued"
+        await pilot.press("S")
+        await pilot.pause()
+        await pilot.press("y")
+        await pause_until(pilot, lambda: app.store.runs[key].state == "stopped")
+        assert app.lsc_screen.message[0] == "stopped: fig9 CE n=384 s0"
 
 
 async def test_what_is_typed_ahead_of_enter_is_not_lost(runs: Path) -> None:

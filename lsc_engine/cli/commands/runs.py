@@ -345,7 +345,8 @@ def stop(
     elif status.scheduler is not None and status.scheduler.waits:
         note = f"{found.id}: its job {status.scheduler.job} is cancelled"
     elif status.state == "queued":
-        note = f"{found.id} will not be started when its turn comes"
+        state = found.status().state
+        note = f"{found.id} is out of the queue; lsc-engine resume starts it"
     elif state == "stalled":
         note = f"{found.id}: a stop is requested, but its process may not live any more: {status.news}"
     document = {"id": found.id, "state": state, "asked": not kills}

@@ -14,6 +14,7 @@ REQUESTS = ("stop", "checkpoint", "kill", "hold")
 TURN = "turn.json"
 # Beginning of the message of a run that a user stopped: it is not continued without a command of a user.
 STOPPED = "stopped on request"
+UNSTARTED = f"{STOPPED} while it waited for its turn"
 
 
 def request(folder: Path, what: str) -> None:

@@ -159,7 +159,7 @@ class RunWriter:
             lock.release()
             raise FinishedError(f"{path} is finished")
         checkpoints.sweep(path)
-        if before.state != "queued":
+        if before.state != "queued" and before.message != requests.UNSTARTED:
             # Requests that were meant for an attempt that is over.
             requests.take(path)
         attempt = before.attempt
