@@ -3,6 +3,7 @@ series from the curves of a run."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ class Look:
     x1: float | None = None
     cursor: float | None = None
     mode: str = "braille"
+    ends: tuple[float, float] = (-math.inf, math.inf)  # of the whole curve, as it was when zooming in began
 
     def view(self, name: str, end: float | None = None) -> View:
         """The options of the chart of a metric. A share is measured over fixed images, so it is not smoothed. `end`:
@@ -131,15 +133,21 @@ class Look:
 
     def zoom(self, picture: Picture, factor: float) -> None:
         """The window narrower or wider around the cursor (else around its middle); never wider than the whole."""
-        if factor > 1 and self.x0 is None:
-            return
         scale = picture.x
+        if self.x0 is None:
+            if factor > 1:
+                return
+            self.ends = (scale.lo, scale.hi)
         middle = float(scale.unit(np.array([self.cursor]))[0]) if self.cursor is not None else 0.5
         middle = middle if 0 <= middle <= 1 else 0.5
-        lo, hi = middle - middle * factor, middle + (1 - middle) * factor
-        self.x0, self.x1 = scale.at(lo), scale.at(hi)
+        first, last = map(float, scale.unit(np.array(self.ends)))
+        lo = max(first, min(middle - middle * factor, last - factor))
+        whole = factor > 0.999 * (last - first)
+        self.x0, self.x1 = (None, None) if whole else (scale.at(lo), scale.at(lo + factor))
 
     def pan(self, picture: Picture, share: float) -> None:
+        """The window to the side; not to before the curve, while its end may grow."""
+        share = max(share, float(picture.x.unit(np.array([self.ends[0]]))[0])) if share < 0 else share
         self.x0, self.x1 = picture.x.at(share), picture.x.at(1 + share)
 
     def whole(self) -> None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from comparable import STUDY, make_comparable
 from samples import fix
@@ -20,10 +21,12 @@ from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.analysis.saved_views import read_view
+from lsc_engine.charts.chart import Series, draw
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
 from lsc_tui.screens.compare.panels import csv_text, latex_text, verdict_lines
 from lsc_tui.screens.compare.screen import CompareScreen
+from lsc_tui.widgets.chart import Look
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -415,6 +418,27 @@ async def test_what_was_tried_and_what_lies_behind_a_row(study: Path) -> None:
         assert "lr: best of 1e-4 3e-4 1e-3, tried for 1 of 4" in text
         assert "8.93 M" in text
         assert "near in use" in text
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_zooming_out_and_panning_stop_at_the_whole_curve(log_x: bool) -> None:
+    x = np.arange(1.0, 1001.0)
+    look = Look(log_x=log_x)
+
+    def keys(*words: str) -> tuple[float | None, float | None]:
+        acts = {"+": (look.zoom, 0.5), "-": (look.zoom, 2.0), "[": (look.pan, -0.25), "]": (look.pan, 0.25)}
+        for word in words:
+            picture = draw([Series(x, x)], 60, 12, look.view("train/loss"))
+            act, by = acts.get(word, (look.move, 1))
+            act(picture, by)
+        return look.x0, look.x1
+
+    for moves in ("→+-", "→+--", "→→→++---", "+]]-[--", "→→+[[[[----", "++]]]]]]]]]]-----"):
+        assert keys(*moves) == (None, None), moves
+        look.whole()
+    left = keys("+", *"[" * 20)[0]
+    assert left is not None
+    assert left >= (1.0 if log_x else 0.0)
 
 
 # --- charts, panes ----------------------------------------------------------------------------------------------------
