@@ -223,21 +223,20 @@ class RunScreen(ChartScreen):
     def action_move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
         list can be sorted."""
-        # The runs that wait for the process that the highlighted one waits for, in their order.
+        # The runs that wait for the process that the highlighted one waits for.
         view, runs = self.targets()[0], self.app.store.runs.values()
         who = (view.root, view.status.identity)
         queue = [v for v in runs if v.state == "queued" and (v.root, v.status.identity) == who]
-        queue.sort(key=lambda v: v.place)
-        place = next(i for i, other in enumerate(queue) if other.key == view.key)
-        if not 0 <= place + by < len(queue):
-            self.say(f"{named([view])} is {'first' if by < 0 else 'last'} in its queue already", "warn")
-            return
-        words = f"starts {'before' if by < 0 else 'after'} {named([queue[place + by]])}"
-        self._act([view], lambda _: move_in_queue(queue, place, by), "{} " + words)
+
+        def done(words: str) -> None:
+            self.say(words)
+            self.app.poller.rescan()
+
+        self.in_thread(partial(move_in_queue, queue, view, by), done)
 
     def action_hold(self) -> None:
         views = self._in_state("queued")
-        if all(view.held for view in views):
+        if all("hold" in requests.pending(view.run.path) for view in views):
             self._act(views, lambda view: requests.withdraw(view.run.path, "hold"), "let go:")
         else:
             self._act(views, lambda view: requests.request(view.run.path, "hold"), "held, Q lets it go:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lsc_tui.lines import clean
 MOVING = ("starting", "running", "stopping", "stalled")
 # What `resume` goes on with; of a stalled one it makes sure first that its process is gone.
 ENDED = ("stopped", "failed", "diverged", "lost", "stalled")
+_MOVING_IN_QUEUE = threading.Lock()
 DEMO = "the demo replays recorded runs and trains nothing"
 # Key -> format of `lsc-engine export` and the word for it; the CSV is written here, it needs nothing else.
 EXPORTS = {
@@ -64,13 +66,19 @@ def resume(view: RunView, plugin_words: Sequence[str]) -> None:
     engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach", *plugin_words)
 
 
-def move_in_queue(views: Sequence[RunView], place: int, by: int) -> None:
-    """Let the run at `place` of those that wait, in their order, change places with the one before or after it."""
-    order = list(views)
-    order[place], order[place + by] = order[place + by], order[place]
-    # All up to the two get their turn anew; those behind keep the one they have, which comes later.
-    for number, view in enumerate(order[: max(place, place + by) + 1]):
-        requests.set_turn(view.run.path, number - len(order))
+def move_in_queue(queue: Sequence[RunView], view: RunView, by: int) -> str:
+    """Let a run change places with the one of its queue that starts before or after it; a sentence on it. The order is
+    that of the folders, which the list follows only after a while."""
+    with _MOVING_IN_QUEUE:
+        order = sorted(queue, key=lambda other: (requests.turn(other.run.path), other.place))
+        place, who = order.index(view), named([view])
+        if not 0 <= place + by < len(order):
+            return f"{who} is {'first' if by < 0 else 'last'} in its queue already"
+        order[place], order[place + by] = order[place + by], order[place]
+        # All up to the two get their turn anew; those behind keep the one they have, which comes later.
+        for number, other in enumerate(order[: max(place, place + by) + 1]):
+            requests.set_turn(other.run.path, number - len(order))
+    return f"{who} starts {'before' if by < 0 else 'after'} {named([order[place]])}"
 
 
 def export_runs(runs: Sequence[Run], ending: str, path: Path, *, force: bool) -> list[Path]:

@@ -264,7 +264,7 @@ async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> Non
             await pause_until(pilot, lambda wanted=wanted: "".join(queue()) == wanted)  # type: ignore[misc]
         assert [requests.turn(folders[f"one/A-384/seed-{i}"]) for i in range(3)] == [-3, -1, -2]
         await pilot.press("g", "K")
-        assert "first in its queue already" in screen_of(app).message[0]
+        await pause_until(pilot, lambda: "first in its queue already" in screen_of(app).message[0])
         await pilot.press("Q")
         await pause_until(pilot, lambda: "held" in text_of(app).splitlines()[3])
         assert requests.pending(folders["one/A-384/seed-0"]) == {"hold"}
@@ -273,3 +273,16 @@ async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> Non
         assert not requests.pending(folders["one/A-384/seed-0"])
         await pilot.press("G", "Q")
         assert "does not wait" in screen_of(app).message[0]
+        # Before the list follows: as the folders are by then.
+        app.poller.stop()
+        await pilot.press("g", "down", "down")
+        assert queue() == ["0", "2", "1"]
+        told = ("s1 starts before one A shuffled n=384 s2", "s1 starts before one A shuffled n=384 s0", "first", "after")
+        for key, words in zip("KKKJ", told, strict=True):
+            await pilot.press(key)
+            await pause_until(pilot, lambda words=words: words in screen_of(app).message[0])  # type: ignore[misc]
+        assert [requests.turn(folders[f"one/A-384/seed-{i}"]) for i in range(3)] == [-3, -2, -1]
+        for held in ({"hold"}, set()):
+            await pilot.press("Q")
+            await app.workers.wait_for_complete()
+            assert requests.pending(folders["one/A-384/seed-1"]) == held
