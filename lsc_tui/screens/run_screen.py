@@ -376,30 +376,37 @@ class RunScreen(ChartScreen):
         self.ask(f"delete {named(views)}, {size_text(size)}? U brings it back", answers)
 
     def action_restore(self) -> None:
-        """Choose from what lies in the trash of the runs folders, last deleted first."""
+        """Choose from what lies in the trash of the runs folders, last deleted first: one run, or the runs of a study
+        that were deleted together."""
         store = self.app.store
         roots = [(i, f.path) for i, f in enumerate(store.folders) if not f.read_only and not f.problem]
 
-        def bring_back(root: int, folder: Path, identifier: str, place: Path) -> None:
-            def done(_: Path) -> None:
-                store.deleted.discard(f"{root}:{identifier}")
+        def bring_back(what: str, runs: Sequence[tuple[int, Path, str, Path]]) -> None:
+            def work() -> None:
+                for root, folder, name, place in runs:
+                    notes.restore(folder, name, place)
+                    store.deleted.discard(f"{root}:{name}")
+
+            def done(_: None) -> None:
                 self.app.poller.rescan()
-                self.say(f"{identifier} is back")
+                self.say(f"{what} is back")
 
-            self.in_thread(lambda: notes.restore(folder, identifier, place), done)
+            self.in_thread(work, done)
 
-        def read() -> list[tuple[str, Choice]]:
-            found: list[tuple[str, Choice]] = []
+        def read() -> list[Choice]:
+            groups: dict[tuple[str, int, str], list[tuple[int, Path, str, Path]]] = {}
             for root, folder in roots:
                 for name, place in notes.trashed(folder):
                     stamp = place.relative_to(folder).parts[1]
                     when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
-                    act = partial(bring_back, root, folder, name, place)
-                    found.append((stamp, Choice("", clean(name), f"deleted {when}", act)))
-            return sorted(found, key=lambda one: one[0], reverse=True)
+                    study = name.rpartition("/")[0].rpartition("/")[0]
+                    groups.setdefault((when, root, study), []).append((root, folder, name, place))
+            found: list[Choice] = []
+            for (when, _, study), runs in sorted(groups.items(), key=lambda group: group[0][0], reverse=True):
+                whole = [(f"{study}: {len(runs)} runs", runs)] if len(runs) > 1 else []
+                for what, chosen in [*whole, *((run[2], [run]) for run in runs)]:
+                    found.append(Choice("", clean(what), f"deleted {when}", partial(bring_back, what, chosen)))
+            return found
 
-        def listed(found: list[tuple[str, Choice]]) -> None:
-            none = "nothing lies in the trash of the runs folders"
-            self.choose("deleted runs", "brings it back", [choice for _, choice in found], none)
-
-        self.in_thread(read, listed)
+        none = "nothing lies in the trash of the runs folders"
+        self.in_thread(read, lambda found: self.choose("deleted runs", "brings it back", found, none))

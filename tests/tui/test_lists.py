@@ -204,6 +204,24 @@ async def test_a_deleted_run_comes_back_from_the_trash(runs: Path) -> None:
         await pause_until(pilot, lambda: "nothing lies in the trash" in text_of(app))
 
 
+async def test_a_deleted_study_comes_back_in_one_step(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        table = screen_of(app).table
+        table.go_to_study("mine")
+        await pilot.press("D")
+        await pause_until(pilot, lambda: "U brings it back" in text_of(app))
+        await pilot.press("y")
+        await pause_until(pilot, lambda: not any(view.study == "mine" for view in app.store.runs.values()))
+        await pilot.pause()
+        assert table.current is not None, "another row is highlighted"
+        assert screen_of(app).message[0] == "moved to .trash: mine: 3 runs"
+        await pilot.press("U")
+        await pause_until(pilot, lambda: "mine: 3 runs" in text_of(app) and "deleted runs" in text_of(app))
+        await pilot.press("enter")
+        await pause_until(pilot, lambda: sum(view.study == "mine" for view in app.store.runs.values()) == 3)
+        assert not notes.trashed(runs)
+
+
 def test_the_trash_overwrites_no_run(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     rows = [("A-384", 0, "finished", 20, 0.3)]

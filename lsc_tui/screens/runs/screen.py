@@ -123,8 +123,10 @@ class RunsScreen(RunScreen):
         table.empty = self._empty()
         before, names = table.gone, dict(enumerate(folder.name for folder in store.folders))
         rows = build_rows(views, self.order, lambda root: names.get(root, ""), store.runs.values(), reports)
-        table.put(rows, by_user=by_user)
-        if table.gone is not None and before is None and not by_user and table.gone.key not in store.deleted:
+        row = table.current
+        deleted = row is not None and bool(row.views) and all(view.key in store.deleted for view in row.views)
+        table.put(rows, by_user=by_user or deleted)
+        if table.gone is not None and before is None and not (by_user or deleted):
             self.say(self._gone_words(table.gone), "warn")
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
             if table.go_to_study(study):
