@@ -307,7 +307,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
                 self.say(str(error), "error")
                 return
             if not folder:
-                path = path / name if path.is_dir() else path
+                path = path / name if path.is_dir() and path.name != name else path
                 path = path if path.suffix == Path(name).suffix else path.with_name(path.name + Path(name).suffix)
             if not path.parent.is_dir():
                 self.say(f"{home_path(path.parent)} is not there; nothing was written", "error")

@@ -352,6 +352,12 @@ async def test_the_report_of_the_study_is_written_by_the_engine(
         assert "r report  R edit  t TOML" in text_of(app)
         await pilot.press("escape")
         page = (tmp_path / "fig1a-report" / "report.md").read_text()
+        await pilot.press("e")
+        await pilot.pause()
+        await pilot.press("r", "enter")
+        await pilot.pause()
+        assert "~/fig1a-report is there already.   y replace it" in text_of(app)
+        await pilot.press("escape")
         assert "| V21 n=384 is faster than A n=384 | V21 n=384 faster than A n=384 | holds, 3 of 3 seeds |" in page
 
 
