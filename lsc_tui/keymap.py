@@ -93,7 +93,7 @@ _TABLE: dict[str, list[tuple[str, ...]]] = {
         ("tilt_up", "}", "up", "magnified y: up; embeddings: tilt the sphere, or move up", "look('tilt', 1)"),
         ("tilt_down", "{", "down", "magnified y: down; embeddings: tilt or move down", "look('tilt', -1)"),
         ("level", "v", "level", "a level of accuracy or loss, proposed at the cursor"),
-        ("full", "z", "full", "this chart alone"),
+        ("full", "z", "full", "charts alone, on the whole screen"),
         ("follow", "f", "follow", "follow the log, on and off"),
     ],
     "act": [
