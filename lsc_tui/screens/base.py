@@ -216,7 +216,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         return ((self.wide and self.FOOTER_WIDE) or self.FOOTER).split(), self.WORDS
 
     def say(self, text: str, style: str = "") -> None:
-        """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""
+        """A sentence on the message line, until a key; at 80 columns in place of the keys, and for 6 s."""
 
         def over() -> None:
             self.message = self.message if self.wide else ("", "")
@@ -351,7 +351,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
             if self.field is not None and name and name not in _KEEPS_FIELD and self.acts(name):
                 self.close_field()
             covered = bool(self.message[0]) and not self.wide
-            if covered:
+            # Also beside the keys it is about what was done before; "…" stays until the work is done.
+            if covered or not self.message[0].endswith("…"):
                 self.say("")
             # Enter that was typed before the viewer had the terminal: the terminal made a line feed of it.
             early = event.key == "ctrl+j"
