@@ -169,6 +169,8 @@ class RunScreen(ChartScreen):
         views = self.targets()
         if self.app.demo and name in ("checkpoint", "resume"):
             return DEMO
+        if name == "resume" and len(views) > 1 and self._in_state("queued") and not self._in_state(*ENDED):
+            return self._reason() or "highlight the run to start out of its turn"
         if name in _STATES:
             return self._reason(*_STATES[name])
         if name in ("earlier", "later"):
@@ -195,6 +197,13 @@ class RunScreen(ChartScreen):
         if views and views[0].run.origin != "lsc":
             return self._reason()
         return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
+
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
+        names, words = super().footer()
+        if self._in_state("queued") and not self._in_state(*ENDED):
+            place = names.index("resume") + 1 if self.wide else len(names)
+            return [*names[:place], "earlier", "later", "hold", *names[place:]], {**words, "resume": "start"}
+        return names, words
 
     def action_stop(self) -> None:
         # Those that wait first: the end of a run would let the next one begin.
@@ -246,7 +255,7 @@ class RunScreen(ChartScreen):
         with its machine."""
         views, question, word, past = self._in_state(*ENDED), "resume {}?", "resume", "resumed"
         if not views:
-            views, word, past = self._in_state("queued")[:1], "start", "started"
+            views, word, past = self._in_state("queued"), "start", "started"
             question = "start {} now, out of its turn?"
         start = partial(self._act, views, lambda view: resume(view, self.app.plugin_words), past)
         self.ask(question.format(named(views)), {"y": (word, start)})
