@@ -428,7 +428,7 @@ async def test_a_system_chosen_on_vectors_comes_into_the_form(place: Path) -> No
 async def test_a_system_chosen_on_vectors_goes_into_no_form_without_one(place: Path, tmp_path: Path, kind: str) -> None:
     own = tmp_path / "presets"
     own.mkdir(exist_ok=True)
-    (own / "angles.toml").write_text('title = "T"\nclaim = "C"\nkind = "vectors"\n[vectors]\nsystems = ["A"]\nn = [8]\n')
+    (own / "angles.toml").write_text('title = "T"\nkind = "vectors"\n[vectors]\nsystems = ["A"]\nn = [8]\n')
     async with new_run(place) as (app, pilot, screen):
 
         async def open_it() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import make_study
 from textual import events
 from tui_helpers import open_app, text_of
 
@@ -51,6 +52,31 @@ async def test_a_waiting_run_may_be_started_out_of_its_turn(runs: Path) -> None:
         await pilot.press("R")
         assert "out of its turn?" in text_of(app)
         await pilot.press("escape")
+        assert "R start" in text_of(app)
+
+
+async def test_a_study_that_waits_starts_no_run_that_nobody_chose(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs", [("A-384", seed, "queued", 0, 1.0) for seed in range(3)], name="one")
+    async with open_app(tmp_path / "runs", size=(160, 48)) as (app, pilot):
+        assert all(words in text_of(app) for words in ("R start", "K earlier", "J later", "Q hold"))
+        await pilot.press("g", "R")
+        assert app.lsc_screen.message[0] == "R: highlight the run to start out of its turn"
+        assert "R start" not in text_of(app)
+        # What was said of one row does not stand over another.
+        await pilot.press("down")
+        assert not app.lsc_screen.message[0]
+
+
+async def test_a_filter_that_is_dropped_leaves_the_highlight_where_it_was(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        table = app.lsc_screen.table  # type: ignore[attr-defined]
+        before = table.current.key
+        await pilot.press("slash", *"mine")
+        assert table.current.key != before
+        await pilot.press("escape")
+        assert table.current.key == before
+        await pilot.press("slash", *"mine", "enter", "escape")
+        assert "mine" in table.current.key, "a filter that was used"
 
 
 async def test_a_waiting_run_is_taken_out_of_the_queue_at_once(runs: Path) -> None:

@@ -62,6 +62,7 @@ class RunsScreen(RunScreen):
         self._settings: list[str] = []
         self.filter = Filter(ui.get("filter", ""), order.accuracy)
         self.table = RunsTable(self.app.verdicts.word, id="table")
+        self._row_before = ""  # what was highlighted when a filter was begun, and is again where it is dropped
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
 
@@ -511,6 +512,7 @@ class RunsScreen(RunScreen):
 
     def action_filter(self) -> None:
         earlier = [str(text) for text in self.app.ui.get("filters", [])]
+        self._row_before = self.table.current.key if self.table.current is not None else ""
         self._settings = settings_in(self.app.store.runs.values())  # once: a key has no time to look at every run
         words = LastWord(completions(list(self.app.store.runs.values())))
         self.prompt(
@@ -527,8 +529,12 @@ class RunsScreen(RunScreen):
     def _filter_typed(self, text: str) -> None:
         self.filter = Filter(text, self.order.accuracy, self._settings)
         self.show()
+        place = next((i for i, row in enumerate(self.table.rows) if row.key == self._row_before), None)
+        if not text and place is not None:
+            self.action_move(place - self.table.cursor)
 
     def _filter_done(self, text: str) -> None:
+        self._row_before = ""
         self._filter_typed(text)
         earlier = [text, *(one for one in self.app.ui.get("filters", []) if one != text)]
         self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
