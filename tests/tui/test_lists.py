@@ -133,7 +133,9 @@ async def test_runs_are_grouped_by_any_setting(runs: Path) -> None:
             for name in ("ce", "lsc")
         }
         assert "▾ target.method = lsc" in text_of(app)
-        await pilot.press("g", "tab")
+        await pilot.press("g", "tab", "shift+tab")
+        assert not screen_of(app).table.rows[0].closed, "Tab goes to another pane, and here is one alone"
+        await pilot.press("left")
         assert screen_of(app).table.rows[0].closed
         await pilot.press("B", *"target.metod", "enter")
         assert 'did you mean "target.method"' in screen_of(app).message[0]

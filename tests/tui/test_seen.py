@@ -203,7 +203,8 @@ async def test_closing_a_study_or_folding_seeds_highlights_what_holds_the_run(ru
         assert (row.kind, row.study) == ("fold", "mine")
         await pilot.press("b")
         assert highlighted(app).startswith("mine/A-384/")
-        await pilot.press("tab")
+        runs_screen(app).table.go_to_study("mine")
+        await pilot.press("left")
         assert highlighted(app) == "mine"
 
 

@@ -339,8 +339,9 @@ class RunsScreen(RunScreen):
         row = self.table.current
         if row is None or row.kind != "study":
             super().action_move_cursor(columns)
-        elif row.closed == (columns > 0):
-            self.action_next_pane(1)
+        elif row.closed == (columns > 0) and row.views and not self.order.flat:
+            self.order.closed ^= {heading_key(row.views[0], self.order)}
+            self._order_changed()
 
     def clicked(self, panel: Panel, x: int, y: int) -> None:
         """A row is highlighted; a second click on it opens it."""
@@ -481,13 +482,6 @@ class RunsScreen(RunScreen):
         self.show()
         if words:
             self.say(words)
-
-    def action_next_pane(self, _: int) -> None:
-        """Tab closes and opens the highlighted study."""
-        row = self.table.current
-        if row is not None and row.views and not self.order.flat:
-            self.order.closed ^= {heading_key(row.views[0], self.order)}
-            self._order_changed()
 
     def action_full(self) -> None:
         self.toggle("-full")
