@@ -523,9 +523,8 @@ class RunsScreen(RunScreen):
     def _filter_typed(self, text: str) -> None:
         self.filter = Filter(text, self.order.accuracy, self._settings)
         self.show()
-        place = next((i for i, row in enumerate(self.table.rows) if row.key == self._row_before), None)
-        if not text and place is not None:
-            self.action_move(place - self.table.cursor)
+        if not text and self._row_before and self.table.go(self._row_before):
+            self.show()
 
     def _filter_done(self, text: str) -> None:
         self._row_before = ""
