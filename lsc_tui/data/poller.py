@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from lsc_engine.analysis.saved_views import VIEWS
 from lsc_engine.common.hardware import Sampler
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import slurm
@@ -313,4 +314,4 @@ def _folder(path: Path, number: int, *, seen: bool = True) -> Folder:
             name = str(info.st_uid)
     elif number:
         name = path.parent.name if path.name == "runs" else path.name
-    return Folder(path, name, read_only)
+    return Folder(path, name, read_only, views=any((path / VIEWS).glob("*.toml")))

@@ -185,6 +185,7 @@ class Folder:
     name: str = ""  # whose it is, where it is another's
     read_only: bool = False
     problem: str = ""
+    views: bool = False  # whether there are saved ones
     passed: tuple[str, ...] = ()  # what may hold runs and is not listed, a sentence each
 
 

@@ -60,9 +60,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
     TAB: ClassVar[str] = ""
     TAB_KEY: ClassVar[str] = ""
     TAB_WORD: ClassVar[str] = ""
-    # Command ids in the footer, most important first; those that do not fit are left out. WORDS renames them here.
+    # Command ids in the footer, most important first: as many as fit of those that act now. WORDS renames them here.
     FOOTER: ClassVar[str] = ""
-    FOOTER_WIDE: ClassVar[str] = ""
     WORDS: ClassVar[dict[str, str]] = {}
 
     app: LscApp
@@ -184,8 +183,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
         left: Line = []
         names, words = self.footer()
         for name in names:
-            state, keys = self.acts(name), self.app.keys[name]
-            if not keys or not (state or (state is None and name == "launch")):
+            keys = self.app.keys[name]
+            if not keys or not self.acts(name):
                 continue
             word = words.get(name, COMMANDS[name].description)
             entry: Line = [("  " if left else "", ""), (shown(keys[0]), "key"), (f" {word}", "")]
@@ -213,7 +212,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         """Command ids in the line of keys, most important first, and what some of them are called here."""
-        return ((self.wide and self.FOOTER_WIDE) or self.FOOTER).split(), self.WORDS
+        return self.FOOTER.split(), self.WORDS
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence on the message line, until a key; at 80 columns in place of the keys, and for 6 s."""

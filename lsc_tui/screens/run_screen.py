@@ -35,6 +35,11 @@ from lsc_tui.widgets.chart import Chart, Look
 from lsc_tui.widgets.field import LastWord
 from lsc_tui.widgets.panel import Panel
 
+# What changes nothing as long as no curve is drawn.
+ON_CURVES = (
+    *("cursor_left", "cursor_right", "axis", "log_x", "log_y", "smooth", "clip", "zoom_in", "zoom_out", "zoom_whole"),
+    *("zoom_y_in", "zoom_y_out", "tilt_up", "tilt_down", "pan_left", "pan_right", "full"),
+)
 _KEPT = ("axis", "log_x", "log_y", "logit", "smoothing", "clip")
 
 
@@ -73,11 +78,21 @@ class ChartScreen(LscScreen):
 
     action_log_y = partialmethod(action_change, "log_y")
 
+    @property
+    def no_curve(self) -> str:
+        """Why no curve is drawn; "" where one is, or where that is not known yet."""
+        words = ["" if chart.has_curve else chart.empty for chart in self.query(Chart) if chart.display]
+        return words[0] if words and all(words) and not any(text.startswith("reading") for text in words) else ""
+
     def why_not(self, name: str) -> str:
+        if name in ON_CURVES and (words := self.no_curve):
+            return words
         if name in ("tilt_up", "tilt_down", "zoom_y_out") and self.look.magnify <= 1:
             return "the whole height is shown, > magnifies it"
         if name in ("pan_left", "pan_right", "zoom_out") and self.look.x0 is None:
             return "the whole curve is shown, + zooms in"
+        if name == "zoom_whole" and not self.look.changed:
+            return "the whole curve is shown"
         return super().why_not(name)
 
     def clicked(self, panel: Panel, x: int, y: int) -> None:

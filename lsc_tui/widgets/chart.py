@@ -199,6 +199,11 @@ class Chart(Box):
             self.legend, self.edge = legend or [], "accent" if chosen else "rule"
             self.redraw()
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether a finite value is drawn."""
+        return any(series.lowest is not None for series in self.series)
+
     def draw(self, width: int, height: int) -> list[Line]:
         if height > 1:
             return super().draw(width, height)
@@ -216,7 +221,7 @@ class Chart(Box):
         rows = height - (self.foot is not None) - len(body)
         if rows > 0:
             self.picture = draw(self.series, width, rows, self.view, self.levels)
-            if any(s.lowest is not None for s in self.series):
+            if self.has_curve:
                 body += [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
             else:
                 # Axes without a curve would promise one: what is missing is named instead.

@@ -35,7 +35,7 @@ from lsc_tui.screens.base import Answers
 from lsc_tui.screens.compare import comparison, panels
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request, group_of, level_name
 from lsc_tui.screens.compare.panels import csv_text, latex_text, write_figure
-from lsc_tui.screens.run_screen import ChartScreen
+from lsc_tui.screens.run_screen import ON_CURVES, ChartScreen
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import UNITS, Chart, is_share, loss_word, scale_of
@@ -53,6 +53,8 @@ _ON_COMPARED = (
     "pin open metric metric_back next_pane previous_pane fold settings full export external save level axis log_x "
     "log_y smooth clip zoom_in zoom_y_in"
 )
+# What changes the charts alone.
+_ON_CHARTS = ("metric", "metric_back", "fold", "full", *ON_CURVES)
 
 
 class CompareScreen(ChartScreen):
@@ -61,9 +63,9 @@ class CompareScreen(ChartScreen):
     CSS_PATH = "screen.tcss"
     TAB = "compare_tab"
     LOOK = "look_compare"
-    FOOTER: ClassVar = "pin level metric axis log_y fold settings export"
-    FOOTER_WIDE: ClassVar = (
-        "pin level metric axis log_x log_y smooth fold settings save export open cursor_right zoom_in zoom_out full"
+    FOOTER: ClassVar = (
+        "pin level metric axis log_y fold settings export open save smooth cursor_right zoom_in zoom_out full log_x "
+        "clip"
     )
     WORDS: ClassVar = {"fold": "seeds", "save": "save view", "open": "run"}
 
@@ -328,6 +330,8 @@ class CompareScreen(ChartScreen):
     def why_not(self, name: str) -> str:
         if name in _ON_COMPARED.split() and self.found is None:
             return "nothing is compared yet"
+        if name in _ON_CHARTS and name != "axis" and self.has_class("-settings"):
+            return "the settings lie over the charts, d takes them away"
         if name == "level" and self.metric.startswith(PREFIX):
             return "levels are of loss and accuracy"  # a machine has none to reach
         if name in ("pin", "open", "external") and self.table.current is None:
@@ -337,7 +341,8 @@ class CompareScreen(ChartScreen):
         return super().why_not(name)
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
-        return super().footer() if self.found is not None else (("runs", "views"), self.WORDS)
+        saved = any(folder.views for folder in self.app.store.folders)
+        return super().footer() if self.found is not None else (("runs", *["views"] * saved), self.WORDS)
 
     @property
     def highlighted(self) -> str:
@@ -476,7 +481,12 @@ class CompareScreen(ChartScreen):
 
         def save(name: str) -> None:
             named = replace(view, name=name)
-            self.in_thread(lambda: save_view(root, named), lambda path: self.say(f"saved view {home_path(path)}"))
+
+            def saved(path: Path) -> None:
+                self.say(f"saved view {home_path(path)}")
+                self.app.poller.rescan()
+
+            self.in_thread(lambda: save_view(root, named), saved)
 
         def chosen(text: str) -> None:
             name = text.strip()

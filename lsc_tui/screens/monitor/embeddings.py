@@ -19,7 +19,7 @@ from lsc_tui.widgets.chart import style_name
 from lsc_tui.widgets.panel import Sheet
 
 TURN, TILT, NEARER = 15.0, 10.0, 1.5
-_MOST_ZOOM = 64.0
+_LEAST_ZOOM, _MOST_ZOOM = 0.5, 64.0
 
 
 @dataclass
@@ -44,6 +44,23 @@ class EmbeddingLook:
         at = self.index(kept) + by
         self.step = None if at >= len(kept.shots) - 1 else kept.shots[max(0, at)].step
 
+    def why_not(self, name: str, kept: EmbeddingHistory | None) -> str:
+        """Why a key that moves through time or the picture changes nothing now, or ""."""
+        shot = self.shot(kept)
+        if kept is None or shot is None:
+            return "there are no embeddings yet"
+        angles = kind_of(shot) == "angles"
+        if name.startswith("tilt") and angles:
+            return "angles have one axis only"
+        if name == "cursor_left" and self.index(kept) == 0:
+            return "this is the first evaluation"
+        if name == "cursor_right" and self.step is None:
+            return "this is the newest evaluation"
+        nearer = self.camera.zoom > (1.0 if angles else _LEAST_ZOOM)
+        whole = self == EmbeddingLook() if name == "zoom_whole" else not nearer
+        movable = name in ("zoom_whole", "zoom_out") or (angles and name.startswith("pan"))
+        return "the whole picture is shown, + goes nearer" if movable and whole else ""
+
     def turn(self, right: float, up: float, flat: bool) -> None:
         """Turn the sphere by steps; in the plane and over angles move instead."""
         c = self.camera
@@ -54,7 +71,7 @@ class EmbeddingLook:
             self.camera = replace(c, azimuth=(c.azimuth + TURN * right) % 360, elevation=tilted)
 
     def zoom(self, factor: float) -> None:
-        self.camera = replace(self.camera, zoom=max(0.5, min(_MOST_ZOOM, self.camera.zoom * factor)))
+        self.camera = replace(self.camera, zoom=max(_LEAST_ZOOM, min(_MOST_ZOOM, self.camera.zoom * factor)))
 
 
 def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:

@@ -37,9 +37,8 @@ from lsc_tui.widgets.panel import Box, Panel, Sheet
 EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
 EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
-_LOG_FOOTER = "resume filter note copy cursor_right full fork stop checkpoint follow"
-_EMBEDDINGS_FOOTER = "resume metric cursor_right pan_right tilt_up zoom_in full stop checkpoint"
-_EMBEDDINGS_FOOTER_WIDE = (
+_LOG_FOOTER = "resume filter note copy cursor_right full follow fork stop checkpoint clipboard external delete"
+_EMBEDDINGS_FOOTER = (
     "metric cursor_left cursor_right pan_left pan_right tilt_up tilt_down zoom_in zoom_out zoom_whole "
     "full stop checkpoint resume fork copy note tag"
 )
@@ -61,10 +60,9 @@ class MonitorScreen(RunScreen):
     CSS_PATH = "screen.tcss"
     TAB = "monitor"
     LOOK = "monitor_look"
-    FOOTER: ClassVar = "stop checkpoint resume fork metric axis log_y smooth full"
-    FOOTER_WIDE: ClassVar = (
-        "stop checkpoint resume fork copy note tag cursor_right zoom_in pan_right "
-        "metric grid axis log_y smooth clip full"
+    FOOTER: ClassVar = (
+        "stop checkpoint resume fork metric axis log_y smooth full copy note tag cursor_right zoom_in grid settings "
+        "export delete compare clip pan_right"
     )
 
     def __init__(self) -> None:
@@ -168,7 +166,7 @@ class MonitorScreen(RunScreen):
         found = log.log_index.lines(max(0, log.count - EVENT_LINES), EVENT_LINES)
         self._log_lines = [plain(text) for text in found]
         self._show_charts(view)
-        drawn = any(chart.series for chart in self.query(Chart) if chart.display)
+        drawn = any(chart.has_curve for chart in self.query(Chart) if chart.display)
         self.set_class(not drawn and not self.showing_embeddings, "-no-curve")
         self._set_log_height()
         # At 80 columns a line without words is not kept.
@@ -360,8 +358,7 @@ class MonitorScreen(RunScreen):
         turn, tilt = ("turn", "tilt") if kind == "sphere" else ("move", "move")
         words = words | dict.fromkeys(("cursor_left", "cursor_right"), "epoch") | {"zoom_whole": "whole"}
         words |= dict.fromkeys(("pan_left", "pan_right"), turn) | dict.fromkeys(("tilt_up", "tilt_down"), tilt)
-        shown = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
-        return [name for name in shown.split() if not (kind == "angles" and name.startswith("tilt"))], words
+        return _EMBEDDINGS_FOOTER.split(), words
 
     def help_of(self, name: str) -> str:
         if self.has_class("-full-log") and name in ("cursor_left", "cursor_right"):
@@ -393,22 +390,24 @@ class MonitorScreen(RunScreen):
         self.show()
 
     def why_not(self, name: str) -> str:
-        """As for any run; over embeddings, keys of the axes of curves cannot act, others always can."""
+        """As for any run; over embeddings, keys of the axes of curves cannot act."""
         if name.startswith(("metric", "mark", "pin", "grid")) and self.watched is None:
             return self.no_run()
         if name in ("note", "copy") and self.searching:
             return ""
+        if name.startswith("cursor") and self.has_class("-full-log"):
+            return ""
+        if name == "full" and (self.full or self.panes[self.pane % len(self.panes)] == "log"):
+            return ""
         if not self.showing_embeddings:
             return super().why_not(name)
-        if name.startswith("tilt"):
-            return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
-        if name.startswith("cursor"):
-            return "there are no embeddings yet" if self.snapshot is None else ""
+        if name.startswith(("cursor", "pan", "tilt", "zoom")) and not name.startswith("zoom_y"):
+            return self.embedding_look.why_not(name, self.history)
         if name == "grid":
             return "embeddings are one picture; m shows the curves"
         if name in ("axis", "log_x", "log_y", "smooth", "clip", "zoom_y_in", "zoom_y_out"):
             return "embeddings have no such axis; m shows the curves"
-        return "" if name in ("pan_left", "pan_right", "zoom_out") else super().why_not(name)
+        return "" if name == "full" else super().why_not(name)
 
     @property
     def page(self) -> int:
@@ -438,6 +437,7 @@ class MonitorScreen(RunScreen):
         def search(words: str) -> None:
             """The nearest hit above, else the nearest below."""
             if not self.log_pane.find(words) and not self.log_pane.find(words, down=True):
+                self.log_pane.find("")
                 self.say(f'the log holds no "{words}"', "warn")
 
         self.prompt("search the log, upwards first", search, value=self.log_pane.words)

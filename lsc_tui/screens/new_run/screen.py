@@ -35,6 +35,7 @@ from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 DEBOUNCE = 0.3
+_FORM_FOOTER = "open mark launch save toml filter back mark_all mark_none settings cursor_right next_pane"
 _MARKS = {"P": "bold", " paper  ": "dim", "I": "bold", " inferred  ": "dim", "O": "bold", " ours  ": "dim"}
 MARK_WORDS: Line = [*_MARKS.items(), ("*", "accent"), (" yours ", "dim")]
 
@@ -44,6 +45,7 @@ class NewScreen(LscScreen):
 
     CSS_PATH = "screen.tcss"
     TAB = "new"
+    FOOTER: ClassVar = "open filter next_pane first toml export"
     WORDS: ClassVar = {
         "open": "edit", "mark": "on/off", "save": "save as preset", "back": "presets", "mark_all": "for all variants",
         "mark_none": "as the preset", "settings": "all settings", "next_pane": "pane", "cursor_right": "variant",
@@ -150,17 +152,15 @@ class NewScreen(LscScreen):
             words = {**self.WORDS, "filter": "field"}
             if row is not None and row.kind == "setting":
                 words["mark"] = "next value"
-            more = " mark_all mark_none settings cursor_right next_pane" if wide else ""
-            names = f"open mark{more} launch save toml filter back".split()
+            names = _FORM_FOOTER.split()
             if self.reading and not wide:  # the text lies over the form
                 words |= {"toml": "form", "back": "form"}
                 names = ["toml", "save"]
-            return [name for name in names if name != "launch" or not self.app.demo], words
-        names = f"open filter{' next_pane' if wide else ''} first toml export".split()
+            return names, words
         opens = "fold" if entry is not None and entry.info is None else "open form"
         if self.reading and not wide:  # the text lies over the list
             return ["toml"], {"toml": "presets"}
-        return names, {**self.WORDS, "open": opens}
+        return self.FOOTER.split(), {**self.WORDS, "open": opens}
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
         known, wide, words = self.preset_list, self.wide, clean(self.preset_list.words)
@@ -326,7 +326,9 @@ class NewScreen(LscScreen):
         if name in ("next_pane", "previous_pane", "settings"):
             return "" if form is not None else "no form is open, Enter opens one"
         if name in ("cursor_left", "cursor_right"):
-            return "" if form is not None and not on_presets else "the form shows the variants"
+            if form is None or on_presets:
+                return "the form shows the variants"
+            return "" if len(form.names) > 1 else "there is one variant"
         if name == "toml" and not self.reading:
             in_form = form is not None and (self.wide or not on_presets)
             return "" if in_form or self.preset_list.info is not None else "highlight a preset"

@@ -42,9 +42,9 @@ class RunsScreen(RunScreen):
 
     CSS_PATH = "screen.tcss"
     TAB = "runs"
-    FOOTER: ClassVar = "open mark compare stop resume fork filter"
-    FOOTER_WIDE: ClassVar = (
-        "open mark mark_all mark_none compare stop checkpoint resume fork copy delete note tag fold sort_right filter"
+    FOOTER: ClassVar = (
+        "new open restore mark compare stop resume fork filter earlier later hold checkpoint copy delete note tag "
+        "mark_all mark_none fold sort_right pin export clipboard"
     )
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class RunsScreen(RunScreen):
         self._row_before = ""  # what was highlighted when a filter was begun, and is again where it is dropped
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
+        self._found = 0  # runs that match the filter
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
@@ -86,7 +87,7 @@ class RunsScreen(RunScreen):
         height = self.size.height
         few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
         # The list needs its head, and in its frame two lines more.
-        free = height - 4 - 4 * self.wide - len(self.table.rows) - bool(self.table.below)
+        free = height - 4 - 4 * self.wide - max(len(self.table.rows), len(self.table.empty)) - bool(self.table.below)
         few = max(few, min(free, height // 2 if self.wide else free))
         if self.app.store.loaded and not any(view.status.step for view in self.app.store.runs.values()):
             few = 1  # nothing has a curve yet
@@ -121,9 +122,9 @@ class RunsScreen(RunScreen):
         table.dimmed = any(f.problem for f in store.folders)
         older = [f"{store.older} older not shown, / finds them"] if store.older else []
         table.below = "   ".join([*older, *self._passed()])
-        table.empty = self._empty()
         before, names = table.gone, dict(enumerate(folder.name for folder in store.folders))
         rows = build_rows(views, self.order, lambda root: names.get(root, ""), store.runs.values(), reports)
+        table.empty, self._found = [] if rows else self._empty(), len(views)
         row = table.current
         deleted = row is not None and bool(row.views) and all(view.key in store.deleted for view in row.views)
         table.put(rows, by_user=by_user or deleted)
@@ -162,8 +163,11 @@ class RunsScreen(RunScreen):
         problems = [f.problem for f in store.folders if f.problem]
         if problems:
             return [*problems, "", "4 choose a preset   lsc-tui --demo shows finished runs"]
-        if no_match := self._no_match():
-            return [no_match]
+        if (store.runs or store.reports) and not self.filter.text:
+            return ["all runs are hidden. A lists them, H on one shows it again"]
+        if store.runs or store.reports:
+            fault = f"filter: {self.filter.fault}" if self.filter.fault else f'no run matches "{self.filter.text}"'
+            return [f"{fault}  Esc clears"]
         return [
             f"No runs in {where}.",
             *self._passed(),
@@ -179,17 +183,9 @@ class RunsScreen(RunScreen):
         more = f" (and {len(passed) - 1} more, lsc-engine list names them)" if len(passed) > 1 else ""
         return [f"not listed: {passed[0]}{more}"] if passed else []
 
-    def _no_match(self) -> str:
-        """That the filter shows nothing, and why; "" where it does."""
-        if not (self.app.store.runs or self.app.store.reports) or self.table.rows:
-            return ""
-        if not self.filter.text:
-            return "all runs are hidden. A lists them, H on one shows it again"
-        return f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
-
     def _draw_where(self, width: int, height: int) -> list[Line]:
         store, order, wide = self.app.store, self.order, self.wide
-        problem = self._no_match() or next((f.problem for f in store.folders if f.problem), "")
+        problem = next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if wide else clean(problem), width), "warn")]]
         first = store.place(self.app.folders[0])
@@ -206,7 +202,8 @@ class RunsScreen(RunScreen):
         parts += [f"{order.sort.rpartition('.')[2]} {order.arrow}", *([f"{away} hidden"] if away else [])]
         order_words = " · ".join(parts)
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
-        runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
+        of = f"{self._found} of " if self.filter.text else ""
+        runs, groups = of + counted(len(store.runs), "run"), counted(studies, "study", "studies")
         hidden = len(self.table.rows) - self.table.top - self.table.page
         count = f"{runs}, {groups} · {order_words}" + (f" · {hidden} below" if hidden > 0 else "")
         if wide:
@@ -304,13 +301,23 @@ class RunsScreen(RunScreen):
         row, report = self.table.current, self.report
         if name == "open" and report is not None and report.made is None:
             return "its report is being made" if report.key in self.app.store.making else NO_REPORT
+        store, rows = self.app.store, self.table.rows
+        if name in ("mark_all", "fold", "sort_left", "sort_right", "invert") and store.loaded and not rows:
+            return "the list is empty"
+        if name == "mark_all" and all(view.key in store.marked for view in self._to_mark()):
+            return "all are marked"
+        if name == "mark_none" and not store.marked:
+            return "none is marked"
+        if name.startswith("cursor") and row is not None and row.kind == "study":
+            return ""
+        if name == "full" and self.has_class("-full"):
+            return ""
         if name in ("open", "toml", "external"):
             return "" if row is not None else "no run is highlighted"
         if name == "pin":
             return "" if row is not None and row.kind == "run" else "highlight one run"
         if name in ("mark", "hide", "compare"):
-            marked = name == "compare" and self.app.store.marked
-            return "" if self.targets() or marked else self.no_run()
+            return "" if self.targets() or (name == "compare" and store.marked) else self.no_run()
         return super().why_not(name)
 
     def targets(self) -> list[RunView]:
@@ -386,11 +393,14 @@ class RunsScreen(RunScreen):
                 self.table.move(1)
             self.show()
 
+    def _to_mark(self) -> list[RunView]:
+        """The runs in the list, also those of folded rows."""
+        return [view for row in self.table.rows if row.kind != "study" or row.closed for view in row.views]
+
     def action_mark_all(self) -> None:
-        for row in self.table.rows:
-            for view in row.views if row.kind != "study" or row.closed else ():
-                if view.key not in self.app.store.marked:
-                    self.app.store.mark(view.key)
+        for view in self._to_mark():
+            if view.key not in self.app.store.marked:
+                self.app.store.mark(view.key)
         self.show()
 
     def action_mark_none(self) -> None:
@@ -533,8 +543,9 @@ class RunsScreen(RunScreen):
         self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
-        names, words = super().footer()
-        return names if self.table.rows else ["new", *names], words
+        left_out = {"new"} if self.table.rows else set()
+        left_out |= set() if self.app.store.deleted else {"restore"}
+        return [name for name in self.FOOTER.split() if name not in left_out], self.WORDS
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):

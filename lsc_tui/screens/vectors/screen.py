@@ -37,8 +37,7 @@ class VectorsScreen(LscScreen):
 
     CSS_PATH = "screen.tcss"
     TAB = "vectors"
-    FOOTER: ClassVar = "next_pane up open sort_right invert export filter"
-    FOOTER_WIDE: ClassVar = "next_pane up open sort_left sort_right invert cursor_left cursor_right log_y export filter"
+    FOOTER: ClassVar = "next_pane up open filter export sort_left sort_right invert cursor_left cursor_right log_y"
     WORDS: ClassVar = {"next_pane": "field", "up": "↓ system", "open": "use in New run", "export": "CSV"}
     WORDS |= {"cursor_left": "fewer", "cursor_right": "more classes", "sort_left": "left", "sort_right": "sort"}
 
@@ -211,10 +210,12 @@ class VectorsScreen(LscScreen):
 
     def why_not(self, name: str) -> str:
         row = self.table.current
-        if name != "open":
-            return super().why_not(name)
-        if row is None:
+        if row is None and name in ("open", "log_y"):
             return "no system is highlighted"
+        if not self.table.rows and name in ("up", "down", "sort_left", "sort_right", "invert", "export"):
+            return "the list is empty"
+        if row is None or name != "open":
+            return super().why_not(name)
         short = row.known.count < row.classes
         return f"{row.system} has {grouped(row.known.count)} vectors only" if short else ""
 
