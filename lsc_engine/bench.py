@@ -23,7 +23,7 @@ from typing import Any
 
 from lsc_engine import __version__
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-from lsc_engine.common.formatting import grouped
+from lsc_engine.common.formatting import counted, grouped
 from lsc_engine.common.hardware import memory_total
 
 NAMES = {
@@ -238,7 +238,7 @@ def machine(*packages: str) -> dict[str, str]:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         cpu = f"{next(line.partition(':')[2].strip() for line in lines if line.startswith('model name'))} ({cpu})"
     facts = {
-        "cpu": f"{cpu}, {cores} core{'s' if cores > 1 else ''}",
+        "cpu": f"{cpu}, {counted(cores, 'core')}",
         "memory": f"{memory_total() / 2**30:.0f} GB",
         "Python": platform.python_version(),
         "lsc": __version__,

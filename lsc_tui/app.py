@@ -35,6 +35,7 @@ from textual import events
 from textual.app import App
 from textual.message import Message
 
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import config_folder
 from lsc_tui import screens
 from lsc_tui.data.poller import Poller
@@ -213,7 +214,7 @@ class LscApp(App[None], inherit_bindings=False):
     def leave(self) -> None:
         counts = self.store.counts()
         active = sum(counts[state] for state in ("starting", "running", "stopping", "stalled"))
-        words = ["1 run goes on" if active == 1 else f"{active} runs go on"] if active else []
+        words = [f"{counted(active, 'run goes', 'runs go')} on"] if active else []
         words += [f"{counts['queued']} queued"] if counts["queued"] else []
         self._left = True
         # What is played in the demo ends with the viewer.

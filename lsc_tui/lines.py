@@ -281,11 +281,6 @@ def near_text(near: Sequence[float] | None) -> str:
     return low if low == high else f"{low}-{high}"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
-
-
 def day_text(when: float) -> str:
     """`21 Nov 10:11`, of another year `21 Nov 2024`."""
     then = time.localtime(when)

@@ -13,6 +13,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
+from lsc_engine.common.formatting import counted
 from lsc_tui.keymap import COMMANDS, GROUPS, shown
 from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
@@ -140,7 +141,7 @@ class ChoiceScreen(Overlay):
         self.list.rows = choices
 
     def compose(self) -> ComposeResult:
-        yield Field(placeholder=self.what, id="words", compact=True)
+        yield Field(placeholder=f"{self.what}s", id="words", compact=True)
         yield self.list
 
     @property
@@ -150,22 +151,24 @@ class ChoiceScreen(Overlay):
     def found(self) -> list[Choice]:
         """What holds all of the words."""
         parts = self.field.value.lower().split()
-        texts = [(f"{c.id} {c.word} {c.text}".lower(), c) for c in self.choices]
+        texts = [(f"{c.id} {c.word} {c.text} {c.shortcut * (len(c.shortcut) > 1)}".lower(), c) for c in self.choices]
         found = [c for text, c in texts if all(part in text or part == c.shortcut.lower() for part in parts)]
         first = parts[0] if parts else ""
         return sorted(found, key=lambda c: not (c.word.lower().startswith(first) or c.id.startswith(first)))
 
     def _sheet(self, width: int, height: int) -> Sheet:
         found = self.list.rows
-        keys = 6 if any(choice.shortcut for choice in found) else 0
+        keys = max((6, *(cell_len(choice.shortcut) + 1 for choice in found))) if any(c.shortcut for c in found) else 0
         words = min(max([11, *(cell_len(choice.word) + 1 for choice in found)]), width // 2)
 
         def lines(choice: Choice, here: bool) -> list[Line]:
             line: Line = [("▌ " if here else "  ", "accent"), (fit(choice.shortcut, keys), "key")]
-            line += [(fit(choice.word, words), ""), (fit(choice.text, width - 2 - keys - words), "dim")]
+            line += [(fit(choice.word, words), ""), (fit(choice.text, max(0, width - 2 - keys - words)), "dim")]
             return [over(line, "cursor") if here else line]
 
-        head = rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")
+        head = rule(width, counted(len(found), self.what), f"Enter {self.does}  Esc closes")
+        if not found:
+            return "", "", [head, [(f'  no {self.what} holds "{clean(self.field.value)}"', "dim")]]
         return "", "", [head, *self.list.body(height - 1, lines)]
 
     async def take_key(self, event: events.Key) -> None:
@@ -203,7 +206,7 @@ def palette(below: LscScreen) -> ChoiceScreen:
             text = f"{binding.tooltip}{f' ({reason})' if reason else ''}"
             key, act = shown(keys[0]) if keys else "", partial(below.perform, name)
             choices.append(Choice(key, binding.description, text, act, name))
-    return ChoiceScreen("commands", "does it", choices)
+    return ChoiceScreen("command", "does it", choices)
 
 
 def readable(lines: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lsc_engine.analysis.compare import ENDED, NO_VERDICT, Comparison, Row, Tried, levels_against, make_row, variant_key
 from lsc_engine.analysis.levels import Speedup, TimeToLevel, is_loss, time_to_level
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.settings import Table
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, level_purpose, lower_is_better, next_value
 from lsc_engine.runs.read.run import Run
@@ -98,7 +99,7 @@ def side(metric: str) -> Kind:
 
 def of_seeds(count: int, seeds: int) -> str:
     """`, 2 of 3 seeds`."""
-    return f", {count} of {seeds} seed{'s' if seeds != 1 else ''}"
+    return f", {count} of {counted(seeds, 'seed')}"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def grouped(number: float | None) -> str:
     return f"{number:,.0f}".replace(",", " ") if isinstance(number, float) else f"{number:,}".replace(",", " ")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 run`, `3 runs`, `1 200 images`."""
+    return f"{grouped(number)} {one if number == 1 else many or f'{one}s'}"
+
+
 def size(number: float | None) -> str:
     """A number of bytes in powers of a thousand, `1.23 MB`; "-" for None and for what is not finite."""
     if number is None or not math.isfinite(number):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import lsc_engine
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_tail
 from lsc_engine.mirrors.follow import LEAST_FREE, Position, has_ended, place_of
 from lsc_engine.runs.folder.layout import METRICS, MIRRORS
@@ -87,7 +88,7 @@ class MirrorState:
     error: str | None
 
     def __str__(self) -> str:
-        lines = f"{self.behind} line{'s' * (self.behind != 1)} behind"
+        lines = f"{counted(self.behind, 'line')} behind"
         failed = f"failed: {self.error}" if self.error else ""
         place = lines if self.behind or self.error else f"up to step {self.step}"
         idle = "not running" if self.behind and not self.active else ""

@@ -30,6 +30,7 @@ from textual.widgets.input import Selection
 
 from lsc_engine.analysis.saved_views import SavedView, list_views
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_tui.keymap import COMMANDS, GROUPS, NAMES, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
@@ -476,9 +477,9 @@ class LscScreen(Screen[None], inherit_bindings=False):
         def listed(found: list[tuple[Path, SavedView]]) -> None:
             choices = []
             for root, view in found:
-                words = f"{len(view.runs)} runs, {clean(view.metric)}"
+                words = f"{counted(len(view.runs), 'run')}, {clean(view.metric)}"
                 choices.append(Choice("", clean(view.name), words, partial(open_view, root, view)))
-            self.choose("saved views", "opens it in Compare", choices, "no view is saved yet; w in Compare saves one")
+            self.choose("saved view", "opens it in Compare", choices, "no view is saved yet; w in Compare saves one")
 
         self.in_thread(lambda: [(path, view) for path in folders for view in list_views(path)], listed)
 

@@ -381,8 +381,10 @@ class RunScreen(ChartScreen):
                 (notes.remove_tag if tag in common else notes.add_tag)(view.run.path, tag)
 
         def done(text: str) -> None:
-            if text.strip():
-                self._act(views, lambda view: change(view, text), "tagged")
+            if tags := text.split():
+                words = "tags changed on" if common & {*tags} else "tagged"
+                words = f"{' '.join(tags)} taken away from" if common.issuperset(tags) else words
+                self._act(views, lambda view: change(view, text), words)
 
         hint = f"; takes away {' '.join(sorted(common))}" if common else ""
         self.prompt(f"tag for {named(views)}{hint}", done, suggester=LastWord(sorted(common)))
@@ -433,4 +435,4 @@ class RunScreen(ChartScreen):
             return found
 
         none = "nothing lies in the trash of the runs folders"
-        self.in_thread(read, lambda found: self.choose("deleted runs", "brings it back", found, none))
+        self.in_thread(read, lambda found: self.choose("deleted run", "brings it back", found, none))

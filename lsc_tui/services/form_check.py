@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.errors import FULL, LscError, UsageError
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.ids import study_fault, suggested_name
 from lsc_engine.config.derived import summary
 from lsc_engine.config.load import check_text
@@ -155,7 +156,8 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
         are = "is" if busy == 1 else "are"
         out.problems.append(Problem("study", f"{busy} of its runs {are} being trained already", None, True))
     elif out.done == len(found) and found:
-        message = f"all {out.done} runs are finished; {free_name(form.runs_dir, form.study)} is a free name"
+        free = f"{free_name(form.runs_dir, form.study)} is a free name"
+        message = f"{counted(out.done, 'run is', 'runs are')} finished, none is left; {free}"
         out.problems.append(Problem("study", message))
 
 

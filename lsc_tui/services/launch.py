@@ -10,6 +10,7 @@ from pathlib import Path
 import tomli_w
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.ids import suggested_name
 from lsc_engine.common.safe_io import decoded, read_bytes
@@ -24,7 +25,7 @@ from lsc_engine.studies.prepare import free_name
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView, Store
-from lsc_tui.lines import clean, counted
+from lsc_tui.lines import clean
 from lsc_tui.services.actions import engine
 from lsc_tui.services.form_check import Outcome, form_sets
 
@@ -138,7 +139,7 @@ def launch_words(form: Form, out: Outcome, store: Store) -> str:
         slots = [str(gpu.index) for gpu in gpus if not gpu.busy]
     else:
         slots = form.device.split(",") if form.device[:1].isdigit() else []
-    what = counted(total - out.tries, "run") + (f" after {out.tries} tries" if out.tries else "")
+    what = counted(total - out.tries, "run") + (f" after {counted(out.tries, 'try', 'tries')}" if out.tries else "")
     if not slots:
         where = "the CPU" if form.device in ("cpu", "auto") else form.device
         return f"launch {what} on {where}" + (", one after the other?" if total > 1 else "?")

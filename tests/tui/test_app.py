@@ -38,7 +38,7 @@ async def test_help_and_palette_come_from_the_command_table(runs: Path) -> None:
         await pilot.press("colon")
         await pilot.press(*"smooth")
         await pilot.pause()
-        assert "1 commands" in text_of(app)
+        assert "1 command" in text_of(app)
         screen = app.lsc_screen
         assert isinstance(screen, RunsScreen)
         assert screen.look.smoothing == 0.0
@@ -135,7 +135,7 @@ def test_keys_can_be_changed_in_a_file(tmp_path: Path) -> None:
 async def test_palette_finds_by_any_word(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         await pilot.press(":", *"logarithmic y")
-        assert "1 commands" in text_of(app)
+        assert "1 command" in text_of(app)
         assert "y: loss logarithmic" in text_of(app)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, console, message, print_json, printable, table
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.formatting import duration, grouped, size
+from lsc_engine.common.formatting import counted, duration, grouped, size
 from lsc_engine.common.ids import name_fault
 from lsc_engine.common.safe_io import writing
 from lsc_engine.common.userpaths import user_path
@@ -195,9 +195,9 @@ def _print_check(document: dict[str, Any]) -> None:
     if document["kind"] != "train":
         print(f"kind    {document['kind']}: makes its report without training")
         return
-    before = f", after {document['tries']} tries of [tune]" if document["tries"] else ""
+    before = f", after {counted(document['tries'], 'try', 'tries')} of [tune]" if document["tries"] else ""
     seeds = " ".join(map(str, document["seeds"]))
-    print(f"study   {document['study']}: {len(document['runs'])} runs, seeds {seeds}{before}")
+    print(f"study   {document['study']}: {counted(len(document['runs']), 'run')}, seeds {seeds}{before}")
     columns = {name: _lines_of(row) for name, row in document["variants"].items()}
     keys = list(dict.fromkeys(key for column in columns.values() for key in column))
     same = [key for key in keys if len(columns) > 1 and len({column.get(key) for column in columns.values()}) == 1]

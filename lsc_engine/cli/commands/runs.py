@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-from lsc_engine.common.formatting import duration, grouped, percent, significant
+from lsc_engine.common.formatting import counted, duration, grouped, percent, significant
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import MIRRORED, lookup
 from lsc_engine.runs import open_run
@@ -370,7 +370,7 @@ def _stop_study(runs: Sequence[Run], whole: bool, now: bool, as_json: bool) -> N
     slurm.cancel(arrays, pending_only=True)
     for run, status in stopping:
         control.stop(run.path, status)
-    note = f"{len(stopping)} runs will stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else "")
+    note = f"{counted(len(stopping), 'run')} will stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else "")
     answer(as_json, {"asked": [run.id for run, _ in stopping], "cancelled": arrays}, note=note)
 
 
@@ -438,7 +438,7 @@ def delete(
         raise LscError("\n".join(problems))
     size = sum(notes.folder_size(run.path) for run in chosen)
     listed = ", ".join(run.id for run in chosen)
-    what = f"move {len(chosen)} run{'s' if len(chosen) > 1 else ''} ({size / 1e6:.1f} MB) to the trash: {listed}"
+    what = f"move {counted(len(chosen), 'run')} ({size / 1e6:.1f} MB) to the trash: {listed}"
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(f"{what}: give --yes, there is no terminal to confirm on")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, display, message, optional_stdout, print_json
 from lsc_engine.common.errors import FULL, LscError, UsageError, did_you_mean
+from lsc_engine.common.formatting import counted
 from lsc_engine.plugins import load_plugins
 from lsc_engine.runs import open_run
 from lsc_engine.runs.folder import slurm
@@ -235,7 +236,7 @@ def _detach(
     words = words or [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
     first, log = detach_study(words, study, runs, options.runs_dir)
     ids = [run.id for run in runs]
-    text = f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed\n"
+    text = f"{study}: {counted(len(ids), 'run')}, pid {first.pid}; it goes on when this terminal is closed\n"
     text += f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}"
     if first.returncode == 0:
         text = f"{study}: nothing is left to train, {log} has its table"

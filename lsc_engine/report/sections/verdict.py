@@ -10,7 +10,7 @@ from lsc_engine.analysis.compare import Comparison, Row, levels_against, spread_
 from lsc_engine.analysis.levels import UNITS, is_loss
 from lsc_engine.analysis.study_values import StudyValues
 from lsc_engine.analysis.verdict import at_values, chosen, in_grid_order, last_value, values_text
-from lsc_engine.common.formatting import NOTHING, percent, significant
+from lsc_engine.common.formatting import NOTHING, counted, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.page import bullets, md, table
 
@@ -83,7 +83,7 @@ def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
         rows.append([md(cell) or NOTHING for cell in (*cells, one.accuracy, one.loss, "; ".join(one.details))])
     results = dict.fromkeys(one.result for one in verdicts)
     meanings = bullets(_READING[result] for result in results if result in _READING)
-    few = f"From only {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
+    few = f"From only {counted(seeds, 'seed')}; a verdict wants at least {_FEW_SEEDS}."
     return "\n\n".join([table(head, rows), meanings, *([few] if 0 < seeds < _FEW_SEEDS else [])])
 
 

@@ -79,7 +79,7 @@ class Compared:
     metrics: tuple[str, ...]
     curves: dict[str, dict[str, Mean]]
     verdicts: list[Verdict]
-    set_here: bool
+    set_here: set[str]  # metrics whose levels are not the preset's
     views: dict[str, list[RunView]]
     details: dict[str, RowDetails]
 
@@ -139,7 +139,7 @@ class Reader:
         if "" in letters or len(set(letters)) < len(letters):
             letters = [LETTERS[i % len(LETTERS)] for i in range(len(letters))]
         preset = {m: tuple(v) for m, v in levels_of(runs).items()}
-        set_here = request.levels is not None and dict(request.levels) != preset
+        set_here = {metric for metric, values in request.levels or () if values != preset.get(metric)}
         by_row = dict(zip((row.key for row in found.rows), letters, strict=True))
         details = {row.key: details_of(row) for row in found.rows}
         judged = verdicts(found, UNIT_OF[request.axis])

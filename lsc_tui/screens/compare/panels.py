@@ -15,7 +15,7 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import as_series
 from lsc_engine.analysis.verdict import OPEN, OVER
 from lsc_engine.common import safe_io
-from lsc_engine.common.formatting import percent
+from lsc_engine.common.formatting import counted, percent
 from lsc_engine.common.settings import lookup
 from lsc_engine.report.page import tabular
 from lsc_engine.runs.settings import settings_of
@@ -23,7 +23,6 @@ from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
 from lsc_tui.lines import (
     Line,
     clean,
-    counted,
     ends,
     fit,
     fit_ends,
@@ -213,7 +212,7 @@ def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column
             part = speed.ratio is not None and not speed.bound and 1 < seeds < len(level.by_seed)
             faster.append(f"×{speed.ratio:.1f} ({seeds} seeds)" if part else str(speed))
         add(f"{name} AT {unit}" if wide else f"{name} AT", 15 if wide else 7, reached)
-        add("FASTER", 14, faster, "<")
+        add("FASTER", max(14, *map(len, faster)) if wide else 14, faster, "<")
     for i in shown_levels(found)[:1] if wide else ():
         name, cells = level_name(found.base.levels[i].metric, found.base.levels[i].level), []
         for row in found.rows:
@@ -226,11 +225,14 @@ def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column
 
 def verdict_title(found: Compared) -> tuple[str, str]:
     """`verdict so far`, and where the levels come from."""
-    names = [level_name(found.base.levels[i].metric, found.base.levels[i].level) for i in shown_levels(found)]
-    whose = "set here" if found.set_here else "fixed in the preset"
-    words = f"level{'s' if len(names) > 1 else ''} {' and '.join(names)} {whose}"
+    by_whom: dict[str, list[str]] = {}
+    for level in (found.base.levels[i] for i in shown_levels(found)):
+        whose = "set here" if level.metric in found.set_here else "fixed in the preset"
+        by_whom.setdefault(whose, []).append(level_name(level.metric, level.level))
+    parts = [f"{' and '.join(names)} {whose}" for whose, names in by_whom.items()]
+    words = f"level{'s' * (len(shown_levels(found)) > 1)} {', '.join(parts)}"
     over = all(state in OVER for row in found.rows for state in row.states.values())
-    return "verdict" if over else "verdict so far", words if names else "no level: v sets one at the cursor"
+    return "verdict" if over else "verdict so far", words if parts else "no level: v sets one at the cursor"
 
 
 def _claim_lines(claims: Claims, width: int) -> list[Line]:
@@ -253,7 +255,7 @@ def verdict_lines(found: Compared, width: int, claims: Claims = ()) -> list[Line
         alike: dict[tuple[str, str], Line] = {}
         for verdict in (v for v in found.verdicts if v.kind == kind):
             count = verdict.count.lstrip(",").removesuffix(" seeds").removesuffix(" seed")
-            words = f"open, so far {verdict.so_far}{count}" if verdict.open else f"{verdict.so_far}{count}"
+            words = f"open, so far: {verdict.so_far}{count}" if verdict.open else f"{verdict.so_far}{count}"
             if verdict.note or (verdict.open and verdict.so_far == OPEN):
                 words = verdict.result
             piece = alike.setdefault((words, _MOODS.get(verdict.result, "")), [])

@@ -23,7 +23,7 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.chart import Level, Mark, Series
-from lsc_engine.common.formatting import number
+from lsc_engine.common.formatting import counted, number
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.metrics.machine import PREFIX
@@ -394,10 +394,10 @@ class CompareScreen(ChartScreen):
                 self.show()
                 return
             value = number(text.rstrip(" %").replace(",", ".")) or 0.0
-            if not 0 < value < math.inf:
+            value /= 100 if not is_loss(metric) and (value > 1 or text.endswith("%")) else 1
+            if not 0 < value < (math.inf if is_loss(metric) else 1.001):
                 self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
                 return
-            value /= 100 if not is_loss(metric) and (value > 1 or text.endswith("%")) else 1
             kept: dict[str, list[float]] = {}
             for level in found.base.levels:
                 if is_loss(level.metric) != is_loss(metric):
@@ -406,7 +406,7 @@ class CompareScreen(ChartScreen):
             self.say(f"level {level_name(metric, value)} set here; v and an empty line bring the preset's back")
             self.show()
 
-        unit = "" if is_loss(metric) else " in %"
+        unit = "" if is_loss(metric) else ", such as 90 or .9"
         self.prompt(f"level of {metric}{unit}; empty: those of the preset", done, value=near, replace=True)
 
     def action_next_metric(self, by: int) -> None:
@@ -503,7 +503,7 @@ class CompareScreen(ChartScreen):
         there = {key: run for key, run in store.runs.items() if run.root == number}
         keys = [k for k, run in there.items() if run.id in view.runs or (view.study and run.study == view.study)]
         if not keys:
-            self.say(f"none of the {len(view.runs)} runs of {clean(view.name)} is here", "warn")
+            self.say(f"none of {counted(len(view.runs), 'run')} of {clean(view.name)} is here", "warn")
             return
         self.take(keys, by_marks=False)
         store.pinned = next((k for k in keys if f"{there[k].study}/{there[k].variant}" == view.baseline), "")

@@ -142,7 +142,7 @@ def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str]:
         return "starting: reading data and compiling the model (usually under 2 min)", "state-starting"
     if state not in _EXPLAINED and not status.message:
         return "", ""
-    code = f"exit {status.exit_code}  " if state == "failed" and status.exit_code is not None else ""
+    code = f"exit {status.exit_code}: " if state == "failed" and status.exit_code is not None else ""
     return clean(f"{code}{' '.join(status.news.split())}").strip(), f"state-{state}" if state in STATES else "error"
 
 

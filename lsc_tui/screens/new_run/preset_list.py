@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 
-from lsc_engine.common.formatting import clock
+from lsc_engine.common.formatting import clock, counted
 from lsc_engine.common.safe_io import csv_text
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
@@ -24,7 +24,7 @@ from lsc_engine.studies.preset_list import OWN, PAPERS, by_paper, matches
 from lsc_tui.data.preset_form import length_ratio
 from lsc_tui.data.reports import made_words
 from lsc_tui.data.run_view import SPEED, RunView, Store
-from lsc_tui.lines import Line, clean, counted, day_text, fit, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, over, pad, rule, wrap
 from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Sheet
 
@@ -270,7 +270,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         found, (seconds, exact) = runs_of(info, known.views, known.store.host), known.time(info)
         took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
         elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
-        done = f"{sum(v.state == 'finished' for v in found)} of {len(found)} runs finished here{took}"
+        done = f"{sum(v.state == 'finished' for v in found)} of {counted(len(found), 'run')} finished here{took}"
         rows |= {"data": data, "before": done if found else f"never run here{elsewhere}"}
     out: list[Line] = []
     for name, text in rows.items():

@@ -14,6 +14,7 @@ from textual.suggester import SuggestFromList
 from textual.timer import Timer
 
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.safe_io import read_preset_toml
 from lsc_engine.common.userpaths import home_path, user_path
@@ -22,7 +23,7 @@ from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
 from lsc_engine.studies.preset_list import data_found
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
-from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
+from lsc_tui.lines import Line, clean, ends, fit, pad, wrap
 from lsc_tui.modals import Choice
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
@@ -199,7 +200,7 @@ class NewScreen(LscScreen):
             title, text = f"TOML of {clean(info.stem)}", info.text or info.fault
         lines = text.splitlines()
         top = self.toml_top = max(0, min(self.toml_top, len(lines) - height))
-        right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
+        right = counted(len(lines), "line") if not self.wide else "r back" if self.reading else "r whole"
         return title, right, [[(fit(f" {clean(line)}", width), "")] for line in lines[top : top + height]]
 
     def _hint(self) -> tuple[str, str]:
@@ -446,7 +447,7 @@ class NewScreen(LscScreen):
             found.sort(key=lambda choice: choice[0] != now)
             acts = [partial(self._type, form, row) if v == "…" else partial(self._put, row, v) for v, _ in found]
             listed = [Choice("", clean(v) or "none", words, act) for (v, words), act in zip(found, acts, strict=True)]
-            self.choose(f"values of {row.name}", "sets it", listed, "")
+            self.choose(f"{row.name} value", "sets it", listed, "")
         else:
             self._type(form, row)
 
@@ -627,8 +628,8 @@ class NewScreen(LscScreen):
                 launch.start([*argv, *launch.device_argv(form, store), *plugins, "--detach"])
 
         def done(_: None) -> None:
-            go, where = "run goes" if runs == 1 else "runs go", " in Slurm" if command == "submit" else ""
-            self._show_launched(form, f"{runs} {go} on{where} when this terminal is closed")
+            go, where = counted(runs, "run goes", "runs go"), " in Slurm" if command == "submit" else ""
+            self._show_launched(form, f"{go} on{where} when this terminal is closed")
 
         self.in_thread(work, done)
 

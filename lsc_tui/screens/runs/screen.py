@@ -12,11 +12,12 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
 from lsc_engine.common.errors import did_you_mean
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
-from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
+from lsc_tui.lines import Line, clean, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
 from lsc_tui.services.actions import named
@@ -35,6 +36,11 @@ ORDER = ("sort", "inverted", "folded", "closed", "accuracy", "flat", "group", "c
 
 def _stored(value: object) -> object:
     return sorted(value) if isinstance(value, set) else list(value) if isinstance(value, tuple) else value
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    """The nearest of many names, else how to find them."""
+    return did_you_mean(name, names) or "Tab completes a name, r shows the settings of a run"
 
 
 class RunsScreen(RunScreen):
@@ -436,7 +442,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             name, names = text.strip(), self._names()
             if name and name not in names:
-                self.say(f'B: no run has "{name}"; {did_you_mean(name, names)}', "error")
+                self.say(f'B: no run has "{name}"; {_near(name, names)}', "error")
                 return
             self.order.group, self.order.flat = name, False
             self._order_changed(f"grouped by {name}" if name else "grouped by study")
@@ -451,7 +457,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             names, known = text.split(), [*COLUMNS, *self._names()]
             if wrong := next((name for name in names if name not in known and name != PIN), ""):
-                self.say(f'O: no column "{wrong}"; {did_you_mean(wrong, known)}', "error")
+                self.say(f'O: no column "{wrong}"; {_near(wrong, known)}', "error")
                 return
             self.order.columns, self.order.shift = tuple(dict.fromkeys(names)), 0
             if self.order.sort not in self.order.sorts:
