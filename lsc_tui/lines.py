@@ -7,6 +7,7 @@ Whatever comes from a file goes through `clean` before it is put into a line.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable, Sequence
 
@@ -287,10 +288,25 @@ def day_text(when: float) -> str:
     return time.strftime("%d %b %H:%M" if then.tm_year == time.localtime().tm_year else "%d %b %Y", then).lstrip("0")
 
 
+# Where a line may be broken: not within `1 000` or `n = 128`.
+_BREAK = re.compile(r"(?<!=)\s+(?!=\s)(?!(?<=\d\s)\d{3}\b)")
+
+
+def fold(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` cells, broken after blanks, which stay; a longer word is cut."""
+    out: list[str] = []
+    for word in re.findall(r"\s*\S+\s?", text):
+        if out and cell_len(out[-1]) + cell_len(word.rstrip()) <= width:
+            out[-1] += word
+        else:
+            out += chop_cells(word.lstrip() if out else word, width)
+    return [line.rstrip() for line in out]
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Words in lines of at most `width` cells; a longer word, such as a path, goes on in the next line."""
     out: list[str] = []
-    for word in text.split():
+    for word in _BREAK.split(text.strip()) if text.strip() else ():
         if out and cell_len(out[-1]) + 1 + cell_len(word) <= width:
             out[-1] += f" {word}"
         else:

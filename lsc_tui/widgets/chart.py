@@ -16,7 +16,7 @@ from lsc_engine.charts.scales import SMOOTHING
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import LOSS_WORDS, lookup
 from lsc_tui.data.run_view import LOSS, Curves, RunView, Store
-from lsc_tui.lines import Line, clean, flow, rule, width_of, wrap
+from lsc_tui.lines import Line, clean, fit, flow, rule, width_of, wrap
 from lsc_tui.theme import SERIES
 from lsc_tui.widgets.panel import Box, Sheet
 
@@ -208,8 +208,8 @@ class Chart(Box):
         if height > 1:
             return super().draw(width, height)
         name = self.title.partition(" · ")[0]
-        fits = len(name) + len(self.empty) + 6 <= width
-        return [rule(width, name if fits else self.empty, self.empty if fits else "")]
+        room = width - len(name) - 6
+        return [rule(width, name, fit(self.empty, min(room, len(self.empty))) if room > 8 else "")]
 
     def sheet(self, width: int, height: int) -> Sheet:
         right, body = self.right, list[Line]()

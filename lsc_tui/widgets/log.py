@@ -7,7 +7,7 @@ import re
 from rich.cells import chop_cells
 
 from lsc_tui.data.run_cache import NO_LOG
-from lsc_tui.lines import Line, clean, fit
+from lsc_tui.lines import Line, clean, fit, fold
 from lsc_tui.widgets.panel import Box, Sheet
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
@@ -95,7 +95,7 @@ class LogPane(Box):
         self.top = end if self.follow else max(0, min(self.top, end))
         raw = self.log_index.lines(self.top, page)
         body = [piece for text in raw for piece in self._rows(plain(text), inner)]
-        body = body[-page:] if self.follow else body[:page]
+        body = (body[-page:] if self.follow else body[:page]) or [[("log.txt is empty", "dim")]]
         state = "following" if self.follow else f"line {self.top + 1} of {self.count}, G end"
         if self.large:
             state += " · → unwraps" if self.left is None else f" · ← → from column {self.left + 1}"
@@ -113,7 +113,7 @@ class LogPane(Box):
         if self.large and self.left is not None:
             cells = chop_cells(rest, self.left) if self.left else ["", rest]
             return [[(stamp, "dim"), (fit("".join(cells[1:]), room), style)]]
-        pieces = (chop_cells(rest, room) or [""]) if self.large else [rest]
+        pieces = (fold(rest, room) or [""]) if self.large else [rest]
         return [
             [(stamp if i == 0 else " " * len(stamp), "dim"), (fit(piece, room), style)]
             for i, piece in enumerate(pieces)

@@ -306,7 +306,7 @@ def _name_cell(row: Row, width: int, *, described: bool) -> Line:
     words = "" if described or row.kind == "fold" else clean(view.remarks)
     if not words or width < 18:
         return [(fit_ends(name, width), "")]
-    left = max(min(8, cell_len(words)), width - cell_len(name) - 1)
+    left = max(min(3, cell_len(words)), width - cell_len(name) - 1)
     return [(f"{fit_ends(name, width - left - 1)} ", ""), (fit(words, left), "dim")]
 
 
@@ -361,7 +361,7 @@ def study_line(row: Row, width: int, *, wide: bool, standing: str = "", at_work:
     report, glyph = row.report, "▸" if row.closed else "▾"
     right: Line = [(f"{row.done[0]}/{row.done[1]} done", "")]
     if row.title:
-        return pad(ends([(f"{glyph} {row.title}", "bold")], right, width), width)
+        return pad([*ends([(f"{glyph} {row.title}", "bold")], right, width - 1), (" ", "")], width)
     if report is not None:
         glyph, name, claim, about = "≡", report.study, report.claim, KINDS.get(report.kind, report.kind)
         right = [("no report yet", "warn") if report.made is None else (f"report {day_text(report.made)}", "")]

@@ -8,6 +8,10 @@ from comparable import make_comparable
 from samples import fix
 from tui_helpers import open_app, settle, text_of
 
+from lsc_engine.runs.read.notes import add_note, add_tag
+from lsc_tui.lines import fold, wrap
+from lsc_tui.screens.new_run.preset_list import PresetList, list_panel
+
 
 async def test_taking_a_tag_away_says_so(runs: Path) -> None:
     async with open_app(runs, (160, 48)) as (app, pilot):
@@ -55,3 +59,62 @@ async def test_an_exit_code_stands_apart_from_its_sentence(runs: Path) -> None:
         app.watch_run("0:etf-2024/mlp/V21-384/seed-0")
         await settle(app, pilot)
         assert "exit 1: 1 of 12 images" in text_of(app)
+
+
+def test_lines_break_between_words_not_within_numbers() -> None:
+    assert wrap("classes 10, 84, 1 000", 18) == ["classes 10, 84,", "1 000"]
+    assert wrap("seen at n = 128", 12) == ["seen at", "n = 128"]
+    assert fold("  all of them together", 16) == ["  all of them", "together"]
+    assert fold("in /home/ada/.cache/lsc", 20) == ["in", "/home/ada/.cache/lsc"]
+
+
+def test_the_list_of_presets_says_that_it_is_being_read() -> None:
+    for wide in (False, True):
+        lines = list_panel(PresetList(), 52, 30, active=True, wide=wide)[2]
+        text = "\n".join("".join(part for part, _ in line) for line in lines)
+        assert "reading the presets" in text
+        assert "yours" not in text
+
+
+async def test_the_line_of_counts_is_of_the_filter(runs: Path) -> None:
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        await pilot.press("/", *"state:stopped", "enter")
+        await settle(app, pilot)
+        assert "1 of 12 runs in 3 studies" in text_of(app)
+
+
+async def test_a_short_details_panel_keeps_the_note_and_the_path(runs: Path) -> None:
+    folder = runs / "etf-2024/mlp/V21-384/seed-1"
+    add_note(folder, "a note that is longer than one line of the panel and is read whole, to its end")
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        await pilot.press("/", *"state:stopped", "enter", "down")
+        await settle(app, pilot)
+        side = "\n".join(line[114:] for line in text_of(app).splitlines())
+        for words in ("to its end", "lsc-engine log", "seed-1"):
+            assert words in side
+
+
+async def test_a_long_tag_leaves_the_name_of_the_run(runs: Path) -> None:
+    add_tag(runs / "etf-2024/mlp/V21-384/seed-1", "finalist")
+    async with open_app(runs) as (app, pilot):
+        name = app.store.runs["0:etf-2024/mlp/V21-384/seed-1"].label
+        await pilot.press("/", *"state:stopped", "enter")
+        await settle(app, pilot)
+        line = next(line for line in text_of(app).splitlines() if "stopped" in line and "#" in line)
+        assert f"{name} #" in line
+
+
+async def test_an_empty_log_and_charts_without_a_curve(runs: Path) -> None:
+    run = "lsc-2025/fig9/V21-min/seed-1"
+    (runs / run / "log.txt").write_text("")
+    for path in (runs / run).glob("metrics*"):
+        path.unlink()
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        app.watch_run(f"0:{run}")
+        await settle(app, pilot)
+        assert "log.txt is empty" in text_of(app)
+        assert app.lsc_screen.has_class("-no-curve")
+    async with open_app(runs) as (app, pilot):
+        app.watch_run(f"0:{run}")
+        await settle(app, pilot)
+        assert "train/loss no" in text_of(app).replace("─", "").replace("  ", " ")

@@ -242,7 +242,8 @@ def machine(store: Store, view: RunView, width: int, *, framed: bool, last_event
         body += [[(where, "")], *(sampled or [[("cannot see that host from here", "dim")]])]
     elif gpu is None:
         problem = f"   ({clean(hw.gpu_problem)})" if hw.gpu_problem and not status.device.startswith("cpu") else ""
-        body.append([(f"device  {where or 'none yet'}{problem}", "")])
+        lines = wrap(f"{where or 'none yet'}{problem}", width - 12)
+        body += [[(f"{'device' * (not i):<8}{line}", "")] for i, line in enumerate(lines)]
     step = f"{1000 * status.step_seconds:.2f} ms" if status.step_seconds else ""
     body += [[(f"{name:<8}{text}", "")] for name, text in (("data", waiting), ("step", step), ("disk", disk)) if text]
     if status.active and status.changed is not None:
@@ -360,8 +361,9 @@ def events_panel(
         if view.status.started is not None:
             attempt = f", attempt {view.status.attempt}" if view.status.attempt else ""
             found.append((time_of_day(view.status.started), f"started{attempt}"))
-    for stamp, text in found[: max(0, height - len(body) - len(below) - bool(below))]:
-        body.append([(" " * framed, ""), (f"{stamp}  ", "dim"), (fit(clean(text), inner - 10), "")])
+    lines = [(stamp * (not i), line) for stamp, text in found for i, line in enumerate(wrap(clean(text), inner - 11))]
+    for stamp, line in lines[: max(0, height - len(body) - len(below) - bool(below))]:
+        body.append([(" " * framed, ""), (f"{stamp:<8}  ", "dim"), (line, "")])
     if below:
         body += [[] for _ in range(height - len(below) - len(body))]
         body += [[(fit(f" {line}", inner), "dim")] for line in below]

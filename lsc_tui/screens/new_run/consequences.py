@@ -26,6 +26,7 @@ class Facts:
     ) -> None:
         self.form, self.outcome, self.store, self.logout = form, outcome, store, logout
         self.sizes = sizes if isinstance(sizes, dict) else {}
+        self.minutes: float | None = None  # what all runs took where they were measured
         self.silent = clean(sizes) if isinstance(sizes, str) else "counting …"
 
     def sheet(self, width: int, height: int, *, wide: bool) -> Sheet:
@@ -72,7 +73,7 @@ class Facts:
         rows += [("", f"and {tries} short ones first")] if tries else []
         rows += [("", f"{done} of them finished")] if done and runs else []
         seconds, study = self.seconds()
-        each = "? nothing like it ran"
+        each = f"{short_clock(60 * self.minutes)} for all elsewhere" if self.minutes else "? nothing like it ran here"
         if seconds is not None:
             each = f"~{short_clock(seconds / max(1, runs))} each, as {clean(study)}"
         free = sum(1 for gpu in hw.gpus if not gpu.busy)

@@ -215,8 +215,8 @@ def _heading(known: PresetList, entry: Entry, width: int) -> Line:
     return [(left, "bold"), (" " * gap, ""), (fit(clean(text), max(0, room)), "dim"), (hidden, "dim")]
 
 
-def _preset(known: PresetList, info: PresetInfo, title: str, width: int) -> Line:
-    here, stem = known.has_data(info), fit(clean(info.stem), 15)
+def _preset(known: PresetList, info: PresetInfo, title: str, width: int, names: int) -> Line:
+    here, stem = known.has_data(info), fit(clean(info.stem), names)
     mark: Line = [(" ", ""), ("*", "accent")] if info.path in known.changed else [("  ", "")]
     glyph, good = {True: "✓", False: "-", None: " "}[here], "good" if here else "dim"
     if known.framed:
@@ -227,6 +227,7 @@ def _preset(known: PresetList, info: PresetInfo, title: str, width: int) -> Line
     needs = f" {glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
     seconds, exact = known.time(info)
+    seconds = 60 * info.minutes if seconds is None and info.minutes else seconds
     time = "?" if seconds is None else f"{'' if exact else '~'}{short_clock(seconds)}"
     where = fit(clean(found[0]) if found else "", 8)
     return [*mark, (f"{stem} {title}  ", ""), (where, "dim"), (needs, good), (fit(time, 6, ">"), "")]
@@ -242,7 +243,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         words = f"{PAPERS.get(entry.group, ('', ''))[1]}; Enter {'opens' if entry.closed else 'closes'} it"
         if entry.group == OWN:
             words = f"w in a form saves a preset in {own_words()}; $LSC_PRESETS names another folder"
-        return [[(fit(f" {words}", width), "dim")]]
+        return [[(f" {line}", "dim")] for line in wrap(words, width - 2)[:height]]
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
     facts, here, data = about(info), known.at_hand.get(info.dataset), f"{clean(info.dataset)} …"
@@ -294,7 +295,8 @@ class PresetList(ListBox[Entry]):
         self.active = True
 
     def fill(self) -> None:
-        self.put(entries(self.infos, self.words, self.closed, self.at_hand), by_user=False)
+        found = entries(self.infos, self.words, self.closed, self.at_hand) if self.infos else []
+        self.put(found, by_user=False)
 
     def start(self) -> int:
         return next((i for i, entry in enumerate(self.rows) if entry.info is not None), 0)
@@ -327,13 +329,19 @@ class PresetList(ListBox[Entry]):
         tall = 14 if wide else 5
         rows = max(3, height - tall - 2)
         empty = f'no preset matches "{clean(self.words)}". Esc clears' if self.words and not self.shown else ""
+        empty = empty if self.infos else "reading the presets …"
         body: list[Line] = [[(f" {line}", "warn")] for line in (wrap(empty, width - 2) if empty else ())]
-        room = width - (22 if wide else 50)
-        titles = cut_titles(words_of([one.info for one in self.rows if one.info is not None], wide, room), room)
+        infos = [one.info for one in self.rows if one.info is not None]
+        names = max([15, *(min(20, len(info.stem)) for info in infos if wide)])
+        room = width - names - (7 if wide else 35)
+        titles = cut_titles(words_of(infos, wide, room), room)
 
         def lines(one: Entry, here: bool) -> list[Line]:
             info = one.info
-            line = _heading(self, one, width) if info is None else _preset(self, info, titles[info.name], width)
+            if info is None:
+                line = _heading(self, one, width - wide)
+            else:
+                line = _preset(self, info, titles[info.name], width, names)
             if here:
                 (first, style), *others = pad(line, width)
                 line = [("▌", "accent"), (first[1:], style), *others]

@@ -168,11 +168,11 @@ class NewScreen(LscScreen):
         if not wide and self.stage == "form" and self.form is not None:
             return [pad(ends([(clean(self.form.heading), "bold")], MARK_WORDS, width), width)]
         left: Line = [(" / " if wide else "/ ", "dim"), (words or "no filter", "accent" if words else "dim")]
-        shown = f"{known.shown} of {len(known.infos)} presets"
+        shown = f"{known.shown} of {counted(len(known.infos), 'preset')}" if known.infos else "reading the presets …"
+        here = f"{known.here} with data at hand here" if known.infos else ""
         if wide:
-            right = [(f"{shown}   {known.here} with data at hand here   ", ""), *MARK_WORDS]
-            return [pad(ends(left, right, width), width)]
-        return [pad(ends([*left, (f"   {shown}", "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
+            return [pad(ends(left, [(f"{shown}   {here}   ", ""), *MARK_WORDS], width), width)]
+        return [pad(ends([*left, (f"   {shown}", "")], [(f"{here}  ", "dim")], width), width)]
 
     def _settings(self, width: int, height: int) -> Sheet:
         form, wide, on_form = self.form, self.wide, self.stage == "form"
@@ -189,6 +189,8 @@ class NewScreen(LscScreen):
             return ("what follows", "", []) if self.wide else None
         sizes = self.sizes.known(self.outcome.text) if self.outcome is not None else None
         facts = consequences.Facts(self.form, self.outcome, sizes, self.app.store, self._logout)
+        info = next((info for info in self.preset_list.infos if info.path == self.form.path), None)
+        facts.minutes = info.minutes if info is not None and not self.form.touched else None
         return facts.sheet(width, height, wide=self.wide)
 
     def _toml(self, width: int, height: int) -> Sheet:

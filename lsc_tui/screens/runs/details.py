@@ -53,12 +53,16 @@ def details(store: Store, views: Sequence[RunView], kind: str, width: int, heigh
         body = _study(views, width)
         body += [[], *([(" ", ""), *line] for line in _settings(views, width, height - 1 - len(body)))]
         return clean(view.study), "", body
-    body = [*_state(view), [], *_differences(store, view, width), *_folder(store, view, width, now)]
+    state, folder = _state(view, width, max(4, height // 3)), _folder(store, view, width, now)
+    about = _differences(store, view, width)
+    if (room := height - len(state) - 1 - len(folder)) < len(about):
+        about = [*about[: max(0, room - 2)], [("  … more: Enter, then d", "dim")], []]
+    body = [*state, [], *about, *folder]
     body += [[], *_settings(views, width - 1, height - 1 - len(body))]
     return f"{clean(view.label)} · s{view.seed}", "n note  t tag", [[(" ", ""), *line] for line in body]
 
 
-def _state(view: RunView) -> list[Line]:
+def _state(view: RunView, width: int, most: int) -> list[Line]:
     status = view.status
     glyph = STATES.get(view.state, ("✗", ""))[0]
     took = f" {duration(status.seconds, 0)}" if status.seconds else ""
@@ -68,7 +72,9 @@ def _state(view: RunView) -> list[Line]:
     eta = f"   ETA {clock(status.eta)}" if status.active and status.eta is not None else ""
     out.append([(f"step {grouped(status.step)}{total}{eta}", "")])
     if status.news:
-        out += [[(line, "warn")] for line in wrap(clean(status.news), 41)[:4]]
+        lines = wrap(clean(status.news), width)
+        lines = lines if len(lines) <= most else [*lines[: most - 1], "… all of it: Enter, in the log"]
+        out += [[(line, "warn")] for line in lines]
     return out
 
 
@@ -76,7 +82,9 @@ def _differences(store: Store, view: RunView, width: int) -> list[Line]:
     base, group = reference_of(store, view)
     out: list[Line] = []
     if base is not None:
-        found = [f"{name:<16} {own} ({other})" for name, own, other in setting_differences(view, base)[:8]]
+        differences = setting_differences(view, base)[:8]
+        names = max([16, *(len(name) for name, _, _ in differences)])
+        found = [f"{name:<{names}} {own} ({other})" for name, own, other in differences]
         out.append([(fit(f"differs from {reference_words(store, base)}", width), "dim")])
         out += [[(fit(clean(f"  {text}"), width), "")] for text in found or ["in no setting"]]
         out.append([])
@@ -127,7 +135,10 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     rows += [("note", note) for note in view.notes[:-5:-1]]
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
-    out: list[Line] = [[(fit(name, 12), "dim"), (fit(clean(text), width - 12), "")] for name, text in rows]
+    out: list[Line] = []
+    for name, text in rows:
+        lines = enumerate(wrap(clean(text), width - 12))
+        out += [[(fit(name * (not i), 12), "dim"), (line, "")] for i, line in lines]
     out.append([(fit(clean(store.place(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
@@ -142,7 +153,7 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
             out += [[(f" {line}", style)] for line in wrap(clean(text), width)[:5]]
     out.append([])
     changed = differing([settings_of(view.config) for view in views])
-    out.append([(" differing settings", "dim")])
+    out += [[(" differing settings", "dim")]] if changed else []
     for name, values in [*changed.items()][:12]:
         words = ", ".join(dict.fromkeys(map(value_text, values)))
         out.append([(fit(clean(f"   {name}  {words}"), width), "")])

@@ -526,7 +526,7 @@ class RunsScreen(RunScreen):
         self._settings = settings_in(self.app.store.runs.values())  # once: a key has no time to look at every run
         words = LastWord(completions(list(self.app.store.runs.values())))
         self.prompt(
-            "words, state:failed|lost optimizer.lr>1e-4 !tag:old /regular.*expression/; PgUp: earlier ones",
+            "words, state:failed|lost lr>1e-4 !tag:old /reg.*ex/; PgUp: earlier ones",
             self._filter_done,
             value=self.filter.text,
             changed=self._filter_typed,
