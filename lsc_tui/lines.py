@@ -292,17 +292,6 @@ def day_text(when: float) -> str:
 _BREAK = re.compile(r"(?<!=)\s+(?!=\s)(?!(?<=\d\s)\d{3}\b)")
 
 
-def fold(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, broken after blanks, which stay; a longer word is cut."""
-    out: list[str] = []
-    for word in re.findall(r"\s*\S+\s?", text):
-        if out and cell_len(out[-1]) + cell_len(word.rstrip()) <= width:
-            out[-1] += word
-        else:
-            out += chop_cells(word.lstrip() if out else word, width)
-    return [line.rstrip() for line in out]
-
-
 def wrap(text: str, width: int) -> list[str]:
     """Words in lines of at most `width` cells; a longer word, such as a path, goes on in the next line."""
     out: list[str] = []

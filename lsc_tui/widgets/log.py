@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from rich.cells import chop_cells
+from rich.text import Text
 
 from lsc_tui.data.run_cache import NO_LOG
-from lsc_tui.lines import Line, clean, fit, fold
+from lsc_tui.lines import Line, clean, fit
 from lsc_tui.widgets.panel import Box, Sheet
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
@@ -113,7 +114,8 @@ class LogPane(Box):
         if self.large and self.left is not None:
             cells = chop_cells(rest, self.left) if self.left else ["", rest]
             return [[(stamp, "dim"), (fit("".join(cells[1:]), room), style)]]
-        pieces = (fold(rest, room) or [""]) if self.large else [rest]
+        # Broken between words, with the blanks that a traceback begins its lines with.
+        pieces = [str(line) for line in Text(rest).wrap(self.app.console, room)] if self.large else [rest]
         return [
             [(stamp if i == 0 else " " * len(stamp), "dim"), (fit(piece, room), style)]
             for i, piece in enumerate(pieces)

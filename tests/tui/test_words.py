@@ -9,7 +9,7 @@ from samples import fix
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.read.notes import add_note, add_tag
-from lsc_tui.lines import fold, wrap
+from lsc_tui.lines import wrap
 from lsc_tui.screens.new_run.preset_list import PresetList, list_panel
 
 
@@ -64,8 +64,6 @@ async def test_an_exit_code_stands_apart_from_its_sentence(runs: Path) -> None:
 def test_lines_break_between_words_not_within_numbers() -> None:
     assert wrap("classes 10, 84, 1 000", 18) == ["classes 10, 84,", "1 000"]
     assert wrap("seen at n = 128", 12) == ["seen at", "n = 128"]
-    assert fold("  all of them together", 16) == ["  all of them", "together"]
-    assert fold("in /home/ada/.cache/lsc", 20) == ["in", "/home/ada/.cache/lsc"]
 
 
 def test_the_list_of_presets_says_that_it_is_being_read() -> None:
@@ -87,7 +85,7 @@ async def test_a_short_details_panel_keeps_the_note_and_the_path(runs: Path) -> 
     folder = runs / "etf-2024/mlp/V21-384/seed-1"
     add_note(folder, "a note that is longer than one line of the panel and is read whole, to its end")
     async with open_app(runs, (160, 48)) as (app, pilot):
-        await pilot.press("/", *"state:stopped", "enter", "down")
+        await pilot.press("/", *"state:stopped", "enter", "down", "down")
         await settle(app, pilot)
         side = "\n".join(line[114:] for line in text_of(app).splitlines())
         for words in ("to its end", "lsc-engine log", "seed-1"):
@@ -118,3 +116,23 @@ async def test_an_empty_log_and_charts_without_a_curve(runs: Path) -> None:
         app.watch_run(f"0:{run}")
         await settle(app, pilot)
         assert "train/loss no" in text_of(app).replace("─", "").replace("  ", " ")
+
+
+async def test_a_long_line_of_the_log_is_broken_between_words(runs: Path) -> None:
+    run = "etf-2024/mlp/V21-384/seed-0"
+    (runs / run / "log.txt").write_text("04:00:00 " + "x" * 66 + " together\n")
+    async with open_app(runs) as (app, pilot):
+        app.watch_run(f"0:{run}")
+        await settle(app, pilot)
+        await pilot.pause()
+        assert any(line.split() == ["together"] for line in text_of(app).splitlines())
+
+
+async def test_the_cursor_leaves_the_number_of_a_tick_whole(runs: Path) -> None:
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        app.watch_run("0:lsc-2025/fig9/A-384/seed-0")
+        await settle(app, pilot)
+        app.lsc_screen.look.cursor = 100.0
+        app.lsc_screen.show()
+        await settle(app, pilot)
+        assert "─100─" in text_of(app)

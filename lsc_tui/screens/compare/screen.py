@@ -42,19 +42,17 @@ from lsc_tui.widgets.chart import UNITS, Chart, is_share, loss_word, scale_of
 from lsc_tui.widgets.list_box import ListBox
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
-EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
+EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it."
 _EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}
 # Inches: one column and the whole width of a page.
 _WIDTHS = {"1": 3.3, "2": 6.9}
 PANES = ("rows", "verdict", "settings")
 LEAST_CHART = 14 / 48  # of the rows of the screen
-# What acts on a comparison, and so on none while there is none.
-_ON_COMPARED = (
-    "pin open metric metric_back next_pane previous_pane fold settings full export external save level axis log_x "
-    "log_y smooth clip zoom_in zoom_y_in"
-)
-# What changes the charts alone.
+# What changes the charts alone; what acts on a comparison, and so on none while there is none.
 _ON_CHARTS = ("metric", "metric_back", "fold", "full", *ON_CURVES)
+_ON_COMPARED = (
+    *("pin", "open", "next_pane", "previous_pane", "settings", "export", "external", "save", "level", *_ON_CHARTS),
+)
 
 
 class CompareScreen(ChartScreen):
@@ -240,7 +238,7 @@ class CompareScreen(ChartScreen):
             return [[], [(f" {self.problem}", "error")]]
         if self.views():
             return [[], [(" reading …", "dim")]]
-        text = EMPTY if self.app.store.loaded else "reading …"
+        text = EMPTY + " W opens saved views." * self._views_saved if self.app.store.loaded else "reading …"
         return [[], *([(f" {line}", "")] for line in wrap(text, max(10, width - 2)))]
 
     def _rows(self, width: int, height: int) -> Sheet | None:
@@ -328,7 +326,7 @@ class CompareScreen(ChartScreen):
         return [*line, (f"{letters} other loss", "dim")] if left_out else line
 
     def why_not(self, name: str) -> str:
-        if name in _ON_COMPARED.split() and self.found is None:
+        if name in _ON_COMPARED and self.found is None:
             return "nothing is compared yet"
         if name in _ON_CHARTS and name != "axis" and self.has_class("-settings"):
             return "the settings lie over the charts, d takes them away"
@@ -341,8 +339,11 @@ class CompareScreen(ChartScreen):
         return super().why_not(name)
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
-        saved = any(folder.views for folder in self.app.store.folders)
-        return super().footer() if self.found is not None else (("runs", *["views"] * saved), self.WORDS)
+        return super().footer() if self.found is not None else (("runs", *["views"] * self._views_saved), self.WORDS)
+
+    @property
+    def _views_saved(self) -> bool:
+        return any(folder.views for folder in self.app.store.folders)
 
     @property
     def highlighted(self) -> str:

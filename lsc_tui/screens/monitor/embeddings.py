@@ -157,7 +157,7 @@ def _by_class(kept: EmbeddingHistory, shot: Points, width: int, height: int, sta
         inside_all = _share(None if shot.inside is None else float(shot.inside.mean()))
         gap = 11 * " " if before else ""
         body.append([(f" {'all':>6} {shot.label.size:>6} {right_all:>5}{gap} {inside_all}", "bold")])
-    body += [[], *([(fit(f" {text}", width), "dim")] for text in foot)]
+    body += [[], *([(fit(f" {text}", width - 1), "dim")] for text in foot)]
     return body
 
 
@@ -212,4 +212,4 @@ def _by_epoch(kept: EmbeddingHistory, shown: Angles, width: int, height: int) ->
         text = f" {shot.epoch:>6.1f}{own:>6.1f}°{other:>7.1f}°{_share(shot.inside)} {_share(shot.wrong)}"
         line: Line = pad([(text, "")], width)
         body.append(over(line, "cursor") if number == here else line)
-    return [*body, [], *([(fit(f" {text}", width), "dim")] for text in foot)]
+    return [*body, [], *([(fit(f" {text}", width - 1), "dim")] for text in foot)]

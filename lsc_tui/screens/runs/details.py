@@ -157,7 +157,7 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
     for name, values in [*changed.items()][:12]:
         words = ", ".join(dict.fromkeys(map(value_text, values)))
         out.append([(fit(clean(f"   {name}  {words}"), width), "")])
-    out.append([])
+    out += [[]] if changed else []
     for state, count in Counter(view.state for view in views).items():
         glyph = STATES.get(state, ("✗", ""))[0]
         out.append([(f" {glyph} {count} {state}", f"state-{state}")])
