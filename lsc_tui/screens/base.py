@@ -128,10 +128,11 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
     def redraw_all(self) -> None:
         if self.is_mounted:
-            self.redraw("#tabs", "#message", "#foot", "#too-small")
             # A field that was hidden, in a window too small for it, has lost the focus and with it its cursor.
             self.set_focus(self.field)
             self.show()
+            # Last: which keys act depends on what is shown.
+            self.redraw("#tabs", "#message", "#foot", "#too-small")
 
     def redraw(self, *panels: str) -> None:
         for name in panels:

@@ -209,7 +209,8 @@ class Chart(Box):
             return super().draw(width, height)
         name = self.title.partition(" · ")[0]
         room = width - len(name) - 6
-        return [rule(width, name, fit(self.empty, min(room, len(self.empty))) if room > 8 else "")]
+        words = self.empty if len(self.empty) <= room else self.empty.rpartition(": ")[2]
+        return [rule(width, name, fit(words, min(room, len(words))) if room > 8 else "")]
 
     def sheet(self, width: int, height: int) -> Sheet:
         right, body = self.right, list[Line]()

@@ -32,7 +32,8 @@ def seen(app: LscApp) -> tuple[object, ...]:
 def offered(app: LscApp) -> list[str]:
     """The commands in the footer, as far as they fit."""
     screen = app.lsc_screen
-    screen.say("")
+    if screen.message[0]:
+        screen.say("")
     names, words = screen.footer()
     entries = {name: f"{shown(app.keys[name][0])} {words.get(name, COMMANDS[name].description)}" for name in names}
     line = screen.query_one("#foot", Panel).text()

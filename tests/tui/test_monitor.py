@@ -150,13 +150,13 @@ async def test_one_chart_alone(runs: Path) -> None:
 async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         await _watch(app, pilot, "0:etf-2024/mlp/V21-384/seed-0")
-        assert "exit 1  CUDA out of memory: 41.2 GB wanted" in text_of(app)
+        assert "exit 1: CUDA out of memory: 41.2 GB wanted" in text_of(app)
         await _watch(app, pilot, "0:lsc-2025/fig9/V21-min/seed-1")
         assert "the loss became NaN at step 100" in text_of(app)
         await _watch(app, pilot, "0:lsc-2025/fig9/CE-384/seed-0")
         text = text_of(app)
         assert "1st in line" in text
-        assert "no curve yet: 1st in line" in text
+        assert "─ 1st in line ─" in text
 
 
 # --- one pane alone, errors -------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ async def test_an_error_is_shown_whole(runs: Path, message: str, size: tuple[int
         head = screen.query_one("#head", Panel)
         await pause_until(pilot, lambda: head.size.height > 2 or len(message) < size[0])
         shown = "".join(head.text().split())
-        assert "".join(f"exit 1 {message}".split()) in shown
+        assert "".join(f"exit 1: {message}".split()) in shown
 
 
 async def test_a_failed_run_opens_on_its_log_at_the_first_error(runs: Path) -> None:
