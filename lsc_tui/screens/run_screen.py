@@ -189,7 +189,8 @@ class RunScreen(ChartScreen):
         if name in _STATES:
             return self._reason(*_STATES[name])
         if name in ("earlier", "later"):
-            return self._reason(("queued",), "and waits for no turn") or self._why_no_copy()
+            reason = self._reason(("queued",), "and waits for no turn") or self._why_no_copy()
+            return reason or ("" if len(self._queue()) > 1 else "no other run waits in its queue")
         if name in ("toml", "export", "clipboard", "external"):
             return "" if views else self.no_run()
         if name == "copy":
@@ -215,10 +216,8 @@ class RunScreen(ChartScreen):
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         names, words = super().footer()
-        if self._in_state("queued") and not self._in_state(*ENDED):
-            place = names.index("resume") + 1 if self.wide else len(names)
-            return [*names[:place], "earlier", "later", "hold", *names[place:]], {**words, "resume": "start"}
-        return names, words
+        waits = self._in_state("queued") and not self._in_state(*ENDED)
+        return names, {**words, "resume": "start"} if waits else words
 
     def action_stop(self) -> None:
         # Those that wait first: the end of a run would let the next one begin.
@@ -244,13 +243,16 @@ class RunScreen(ChartScreen):
         views = self._in_state(*MOVING)
         self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint requested:")
 
+    def _queue(self) -> list[RunView]:
+        """The runs that wait for the process that the highlighted one waits for."""
+        view, runs = self.targets()[0], self.app.store.runs.values()
+        who = (view.root, view.status.identity)
+        return [v for v in runs if v.state == "queued" and (v.root, v.status.identity) == who]
+
     def action_move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
         list can be sorted."""
-        # The runs that wait for the process that the highlighted one waits for.
-        view, runs = self.targets()[0], self.app.store.runs.values()
-        who = (view.root, view.status.identity)
-        queue = [v for v in runs if v.state == "queued" and (v.root, v.status.identity) == who]
+        view, queue = self.targets()[0], self._queue()
 
         def done(words: str) -> None:
             self.say(words)

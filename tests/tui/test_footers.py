@@ -17,7 +17,7 @@ from lsc_tui.screens.base import LscScreen
 from lsc_tui.widgets.panel import Panel
 
 # Seen only where there are outliers, in the run, or in the list of runs.
-WORDS_ALONE = ("clip", "checkpoint", "pin")
+WORDS_ALONE = ("clip", "checkpoint", "pin", "earlier", "later", "hold")
 
 
 def seen(app: LscApp) -> tuple[object, ...]:

@@ -61,8 +61,8 @@ class MonitorScreen(RunScreen):
     TAB = "monitor"
     LOOK = "monitor_look"
     FOOTER: ClassVar = (
-        "stop checkpoint resume fork metric axis log_y smooth full copy note tag cursor_right zoom_in grid settings "
-        "export delete compare clip pan_right"
+        "stop checkpoint resume fork metric axis log_y smooth full copy note tag earlier later hold cursor_right "
+        "zoom_in grid settings export delete compare clip pan_right"
     )
 
     def __init__(self) -> None:

@@ -549,9 +549,10 @@ class RunsScreen(RunScreen):
         self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
+        names, words = super().footer()
         left_out = {"new"} if self.table.rows else set()
         left_out |= set() if self.app.store.deleted else {"restore"}
-        return [name for name in self.FOOTER.split() if name not in left_out], self.WORDS
+        return [name for name in names if name not in left_out], words
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):
