@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from comparable import make_comparable
 from samples import fix
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.read.notes import add_note, add_tag
+from lsc_tui.data.run_view import Store
 from lsc_tui.lines import wrap
-from lsc_tui.screens.new_run.preset_list import PresetList, list_panel
+from lsc_tui.screens.new_run.preset_list import PresetList
 
 
 async def test_taking_a_tag_away_says_so(runs: Path) -> None:
@@ -30,7 +32,7 @@ async def test_an_unknown_name_gets_a_whole_sentence(runs: Path) -> None:
 
 async def test_the_palette_finds_keys_by_name_and_says_that_nothing_matches(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
-        await pilot.press(":", *"shift")
+        await pilot.press("5", ":", *"shift")
         await pilot.pause()
         assert "1 command " in text_of(app)
         assert "shift+tab pane" in text_of(app)
@@ -66,9 +68,12 @@ def test_lines_break_between_words_not_within_numbers() -> None:
     assert wrap("seen at n = 128", 12) == ["seen at", "n = 128"]
 
 
-def test_the_list_of_presets_says_that_it_is_being_read() -> None:
+def test_the_list_of_presets_says_that_it_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for wide in (False, True):
-        lines = list_panel(PresetList(), 52, 30, active=True, wide=wide)[2]
+        presets = PresetList(Store("here"), "presets")
+        monkeypatch.setattr(PresetList, "framed", wide)
+        presets.fill()
+        lines = presets.sheet(52, 30)[2]
         text = "\n".join("".join(part for part, _ in line) for line in lines)
         assert "reading the presets" in text
         assert "yours" not in text

@@ -324,7 +324,7 @@ def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
     for column in list(COLUMNS.values())[2:]:
         line.append((fit(column.text(row, wide), (column.wide if wide else column.narrow)[1], ">"), ""))
     line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")] if wide else []
-    line = pad(line, width - 1)
+    line = pad(line, width - wide)
     line = [(text, style or "dim" * row.outside) for text, style in line]
     return over(pad(line, width), "cursor") if here else pad(line, width)
 
