@@ -366,8 +366,7 @@ def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: in
             canvas.write(row, left + start, text, LABEL)
     signed = [(mark.x, _clean(mark.glyph)[:1], MARK) for s in series for mark in s.marks]
     for x, sign, style in [*signed, *([(view.cursor, signs["cursor"], CURSOR)] if view.cursor is not None else [])]:
-        column = scale.cell(x, columns)
-        if column is not None and not (style == CURSOR and room[column]):  # the number of a tick stays whole
+        if (column := scale.cell(x, columns)) is not None:
             canvas.write(row, left + column, "x" if view.mode == "ascii" and sign == "×" else sign, style)
 
 
