@@ -104,8 +104,7 @@ def test_vectors_that_are_kept_are_compared_in_few_launches(on_cuda: None) -> No
     assert launches(lambda: search(z)) <= 50
 
 
-# Codes are decoded by a transform for each coset; random systems have no structure; a simplex of so many classes has as
-# many dimensions.
+# Codes are decoded by a transform for each coset; random systems have no structure; a simplex has a dimension a class.
 NOT_BY_STRUCTURE = {"bch", "hadamard", "kerdock", "gaussian", "rademacher", "simplex"}
 LISTED = {name for each in SYSTEMS.built_in.values() for name in each.listed}
 CLASSES = 1_281_167

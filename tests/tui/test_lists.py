@@ -297,8 +297,8 @@ async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> Non
         app.poller.stop()
         await pilot.press("g", "down", "down")
         assert queue() == ["0", "2", "1"]
-        told = ("before one A shuffled n=384 s2", "before one A shuffled n=384 s0", "first", "after")
-        for key, words in zip("KKKJ", told, strict=True):
+        expected = ("before one A shuffled n=384 s2", "before one A shuffled n=384 s0", "first", "after")
+        for key, words in zip("KKKJ", expected, strict=True):
             await pilot.press(key)
             await pause_until(pilot, lambda words=words: words in screen_of(app).message[0])  # type: ignore[misc]
         assert [requests.turn(folders[f"one/A-384/seed-{i}"]) for i in range(3)] == [-3, -2, -1]
