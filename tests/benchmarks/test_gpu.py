@@ -19,6 +19,8 @@ from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config.derived import derive
 from lsc_engine.studies.plan import plan_study
 
+pytestmark = pytest.mark.slow
+
 gpu, throughput = bench.load("gpu"), bench.load("throughput")
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"

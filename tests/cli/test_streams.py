@@ -16,6 +16,8 @@ from lsc_engine.runs.read.run import open_run
 from tests import processes
 from tests.tiny import PERCEPTRON, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PRESET = tiny(PERCEPTRON | {"title": "Tiny … ± 日本 😀"})
 

@@ -239,6 +239,7 @@ def test_workers_outlive_ctrl_c_and_sigterm(streamed: StreamedSource, tmp_path: 
     assert (done.returncode, done.stdout.strip()) == (0, "all there"), done.stderr
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_trainer_is_killed(streamed: StreamedSource, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "kill"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

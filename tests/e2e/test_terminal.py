@@ -19,6 +19,8 @@ from lsc_engine.runs.folder.process import is_alive
 from lsc_engine.runs.read.run import Run, list_runs
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 # Modes in which a terminal reports its mouse.
 MOUSE = re.compile(rb"\x1b\[\?(9|100[0-36]|1015|1016)h")
 PRESET = """

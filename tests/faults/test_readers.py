@@ -12,6 +12,8 @@ import pytest
 from .harness import Process, at_steps, good, in_slow_phase, outcome, place, run_of, train
 from .test_resume import FOLDER, images
 
+pytestmark = pytest.mark.slow
+
 # Nothing fits on the device, so that the images are streamed; two workers.
 STREAM = """
 from lsc_engine.data import source, stream

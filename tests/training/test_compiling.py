@@ -24,6 +24,8 @@ from lsc_engine.training.mesh import ALONE, Mesh
 
 from .stages import BASE, train_one
 
+pytestmark = pytest.mark.slow
+
 SHORT = ('train.duration="3 steps"', "eval.images=64", 'train.compile="on"')
 MLP = BASE.replace('name = "encoder"\nwidth = 0.1', 'name = "mlp"\nwidth = 0.1')
 

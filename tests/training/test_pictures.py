@@ -379,6 +379,7 @@ def test_a_study_may_name_a_place_where_the_data_folder_was_meant(tmp_path: Path
     assert run_of(tmp_path).config["data"]["path"] == str(tmp_path / "else/imagenet")
 
 
+@pytest.mark.slow
 def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
     broken_off(run_of(root), 60)
     move(root)

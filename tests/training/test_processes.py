@@ -84,6 +84,7 @@ def start(folder: Path, runs: str, count: int) -> subprocess.Popen[bytes]:
         return processes.start(*words, cwd=folder, stdout=log, stderr=log)
 
 
+@pytest.mark.slow
 def test_processes_of_one_run_have_one_mirror(tmp_path: Path) -> None:
     """`log.also` on two processes: one process writes the mirror, each step once."""
     file = preset(tmp_path, "mlp")

@@ -97,6 +97,7 @@ def kill_once_running(folder: Path) -> Callable[[str], None]:
     return look
 
 
+@pytest.mark.slow
 def test_slots_are_filled_needs_come_first_and_a_killed_worker_stops_nobody_else(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8")
                  + variant("killed", "model.dim = 9", LONG) + variant("after-b", 'start_from = "@b"', "model.dim = 8")
@@ -286,6 +287,7 @@ def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
     assert exit_code(states.values(), signals.stop) == 143
 
 
+@pytest.mark.slow
 def test_slots_wait_for_what_another_process_trains(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'start_from = "@a"', "model.dim = 7"))
     with writing(jobs[0].folder) as end:

@@ -16,6 +16,8 @@ from lsc_tui.keymap import COMMANDS, shown
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.widgets.panel import Panel
 
+pytestmark = pytest.mark.slow
+
 # Seen only where there are outliers, in the run, or in the list of runs.
 WORDS_ALONE = ("clip", "checkpoint", "pin", "earlier", "later", "hold")
 

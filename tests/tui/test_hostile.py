@@ -105,6 +105,7 @@ def _assert_clean(text: str) -> None:
     assert "owned" not in text or "\x07" not in text
 
 
+@pytest.mark.slow
 async def test_every_damaged_run_is_a_row_and_opens(hostile: Path) -> None:
     async with open_app(hostile, size=(160, 48)) as (app, pilot):
         assert sum(1 for view in app.store.runs.values() if view.study == "bad") >= 20
