@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.folder.process import python_command
 
 from .runs import many_runs
@@ -68,7 +69,7 @@ def _first_frame(root: Path, runs: int) -> tuple[float, float]:
     try:
         terminal.until("Monitor")
         first = time.perf_counter() - terminal.started
-        terminal.until(f"{runs} runs")
+        terminal.until(f"{grouped(runs)} runs")
         return first, time.perf_counter() - terminal.started
     finally:
         terminal.close()

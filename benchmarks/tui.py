@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
+from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.metrics.reader import MetricsTail
 from lsc_engine.runs.read.run import list_runs, short_ids
 
@@ -76,7 +77,7 @@ def _idle(root: Path, seconds: float, runs: int) -> tuple[float, float]:
     many_runs(root / "runs", root / "one", runs)
     terminal = Terminal.viewer(root / "runs", root)
     try:
-        terminal.until(f"{runs} runs")
+        terminal.until(f"{grouped(runs)} runs")
         terminal.read(min(6.0, 10 * seconds))
         busy, sent, began = terminal.cpu(), terminal.sent, time.monotonic()
         terminal.read(seconds)
@@ -113,7 +114,7 @@ def _many(root: Path, runs: int, keys: int) -> tuple[float, float, float]:
     try:
         terminal.until("Monitor")
         early = _help_keys(terminal, min(3, keys))
-        terminal.until(f"{runs} runs", seconds=120)
+        terminal.until(f"{grouped(runs)} runs", seconds=120)
         whole = time.perf_counter() - terminal.started
         terminal.read(2.0 if runs > 100 else 0.3)
         taken = []

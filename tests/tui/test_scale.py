@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tui_helpers import make_app, settle, text_of
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.metrics import reader as metrics_module
 from lsc_tui.data import poller as collector_module
 from lsc_tui.data import run_cache as reading
@@ -61,7 +62,7 @@ async def test_a_key_among_a_thousand_runs_reads_no_run_and_draws_what_is_seen(
             await pilot.press(key)
             # A screen of 48 lines, drawn some times; far from all rows.
             assert len(drawn) <= 12 * 48 < RUNS, key
-        assert "1000 runs" in text_of(app)
+        assert f"{grouped(RUNS)} runs" in text_of(app)
     assert looked
     assert main not in looked
 
