@@ -54,7 +54,7 @@ _LOST = Counts(None, None, 0, exact=False)
 
 
 class DefaultsResolver:
-    """Fills in and checks the settings of one variant: `settings` (None where there are mistakes), `issues` and
+    """Fills in and checks the settings of one variant: `settings` (None if it has mistakes), `issues` and
     `warnings`. `others` holds the resolved variants it may refer to by @. The `record` of a run is complete: its images
     and tables are not looked for."""
 

@@ -60,7 +60,7 @@ def build(
     record: bool = False,
     extra: Mapping[str, Sequence[Table]] | None = None,
 ) -> tuple[Preset | None, tuple[ValidationIssue, ...], tuple[ValidationIssue, ...]]:
-    """A preset with all variants and tries resolved (None where there are mistakes), its mistakes and its warnings.
+    """A preset with all variants and tries resolved (None if it has mistakes), its mistakes and its warnings.
 
     `only` names the variants that will run, what they need included: mistakes of others do not count, and a variant
     that has any is not in the preset. Of the `record` of a run its data are not looked for: they may have changed, or

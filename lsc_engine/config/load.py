@@ -69,7 +69,7 @@ def _checked(file: PresetFile, *, record: bool = False) -> Preset:
 def check_text(
     text: str, name: str = "preset"
 ) -> tuple[Preset | None, tuple[ValidationIssue, ...], tuple[ValidationIssue, ...]]:
-    """Preset (None where there are mistakes), mistakes and warnings of TOML text that is not in a file yet."""
+    """Preset (None if it has mistakes), mistakes and warnings of TOML text that is not in a file yet."""
     try:
         raw = parse_toml(text)
     except ValueError as error:

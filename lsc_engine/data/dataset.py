@@ -177,13 +177,13 @@ class DataSet:
         return None if before is None else counts.images - before
 
     def available(self, chosen: Selection) -> int | None:
-        """The largest data.classes with these labels, or None where there is no bound or it is unknown.
+        """The largest data.classes with these labels, or None if there is no bound or it is unknown.
         FolderError where folders cannot be read, unless they are left out with `skip_bad`."""
         return self.facts.images if chosen.unique else self.facts.classes
 
     def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
         """One split out of the `folder` that was located: pixels uint8 [N, C, H, W] and labels int64 [N] in
-        [0, facts.classes); None where there is no such split. LscError for files that are missing or damaged."""
+        [0, facts.classes); None if there is no such split. LscError for files that are missing or damaged."""
         raise NotImplementedError
 
     def look(self, chosen: Selection, say: Report) -> str | None:
@@ -199,7 +199,7 @@ class DataSet:
         return found
 
     def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
-        """The images of `split`, or None where there is no such split. Errors as `open_source`."""
+        """The images of `split`, or None if there is no such split. Errors as `open_source`."""
         unique, count = chosen.unique, chosen.classes
         if unique and split == "val":
             return None

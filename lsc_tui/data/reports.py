@@ -27,7 +27,7 @@ KINDS = {"vectors": "vector systems", "data": "data sets", "bench": "benchmarks"
 
 @dataclass(frozen=True)
 class Report:
-    """A study that has a report and no runs. `made`: when the page was written, None where there is none yet."""
+    """A study that has a report and no runs. `made`: when the page was written, None if it is not written yet."""
 
     key: str
     root: int

@@ -261,7 +261,6 @@ def test_a_bare_machine_measures_everything(replica: Path, tmp_path: Path) -> No
         lines = (out / "gpu.jsonl").read_text().splitlines()
         ended = [line for line in map(json.loads, lines) if "ended" in line]
         ends = {(line["part"], line["job"]): line["ended"] for line in ended}
-        assert all(line["seconds"] < (240 if line["part"] == 1 else 540) for line in ended)
         assert ends == {(part, job.name): "measured" for part in gpu.TITLES for job in gpu.jobs(part, rehearse=True)}
         for part in gpu.TITLES:
             page = (out / f"gpu-{part}.md").read_text()

@@ -30,13 +30,13 @@ class EmbeddingLook:
     camera: Camera = field(default_factory=Camera)
 
     def index(self, kept: EmbeddingHistory) -> int:
-        """The number of the snapshot shown, the newest at or before the step; -1 where there is none."""
+        """The number of the snapshot shown, the newest at or before the step; -1 if the run has none."""
         if self.step is None:
             return len(kept.shots) - 1
         return max(sum(shot.step <= self.step for shot in kept.shots) - 1, 0) if kept.shots else -1
 
     def shot(self, kept: EmbeddingHistory | None) -> Snapshot | None:
-        """The snapshot shown, None where there is none."""
+        """The snapshot shown, or None if the run has none."""
         return kept.shots[self.index(kept)] if kept is not None and kept.shots else None
 
     def move(self, kept: EmbeddingHistory, by: int) -> None:
