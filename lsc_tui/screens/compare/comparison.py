@@ -18,6 +18,7 @@ from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import Verdict, verdicts
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.formatting import counted
 from lsc_engine.runs.folder.layout import MACHINE
 from lsc_engine.runs.folder.machine import BUSY, THROTTLED
 from lsc_engine.runs.metrics.machine import newest
@@ -217,7 +218,7 @@ def unequal(found: Compared) -> list[str]:
             out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
         if rest:
             words = ", ".join(f"{count} {state}" for state, count in rest.items())
-            going.setdefault(f"{done} of {len(row.states)} seeds, {words}", []).append(letter[row.key])
+            going.setdefault(f"{done} of {counted(len(row.states), 'seed')}, {words}", []).append(letter[row.key])
     out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
     if any(row.device for row in noted(analysis.OTHER_DEVICE, "seconds")):
         out.append("not all on one kind of device: no seconds compared")
