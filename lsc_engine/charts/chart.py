@@ -364,10 +364,15 @@ def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: in
         if stop <= columns and not any(room[max(0, start - 2) : stop + 2]):
             room[start:stop] = [True] * len(text)
             canvas.write(row, left + start, text, LABEL)
-    signed = [(mark.x, _clean(mark.glyph)[:1], MARK) for s in series for mark in s.marks]
-    for x, sign, style in [*signed, *([(view.cursor, signs["cursor"], CURSOR)] if view.cursor is not None else [])]:
-        if (column := scale.cell(x, columns)) is not None:
-            canvas.write(row, left + column, "x" if view.mode == "ascii" and sign == "×" else sign, style)
+    for mark in (mark for s in series for mark in s.marks):
+        if (column := scale.cell(mark.x, columns)) is not None:
+            glyph = _clean(mark.glyph)[:1]
+            canvas.write(row, left + column, "x" if view.mode == "ascii" and glyph == "×" else glyph, MARK)
+    if view.cursor is not None and (column := scale.cell(view.cursor, columns)) is not None:
+        if room[column]:  # a digit of a number: it stays readable, in the colour of the cursor
+            canvas.styles[row, left + column] = CURSOR
+        else:
+            canvas.write(row, left + column, signs["cursor"], CURSOR)
 
 
 def _clean(text: str) -> str:

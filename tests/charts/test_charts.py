@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lsc_engine.charts.canvas import AXIS, FIRST_SERIES, LEVEL, MARK, series_style
+from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LEVEL, MARK, series_style
 from lsc_engine.charts.chart import Level, Mark, Picture, Series, View, Window, draw, readout, to_text
 from lsc_engine.charts.scales import Scale, short, smooth, ticks
 from tests.counting import calls
@@ -200,8 +200,15 @@ def test_cursor_readout_is_the_last_point_before_it() -> None:
     assert readout(series, 15)[:2] == (10.0, 2.0)
     assert readout(series, -5)[:2] == (0.0, 1.0)
     assert np.isnan(readout(Series([], []), 1.0)[1])
-    picture = draw([series], 60, 10, View(cursor=10))
-    assert text_rows(picture)[-1][picture.left + picture.column_of(10)] == "┃"
+
+
+def test_the_foot_of_the_cursor_leaves_the_numbers_of_the_axis_whole() -> None:
+    series = Series([0, 10, 20], [1.0, 2.0, 3.0])
+    for x, foot in ((7.0, "┃"), (10.0, "1")):
+        picture = draw([series], 60, 10, View(cursor=x))
+        cells = [(char, run.style) for run in picture.rows[-1] for char in run.text]
+        assert "─10─" in "".join(char for char, _ in cells)
+        assert cells[picture.left + picture.column_of(x)] == (foot, CURSOR)
 
 
 def test_unequal_lengths_are_refused() -> None:
