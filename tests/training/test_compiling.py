@@ -6,6 +6,7 @@ torch's own tracer, with the backend that runs a graph as it is: what a graph is
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from lsc_engine.models.build import build_model
 from lsc_engine.training import evaluator, step, trainer
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.slow
 
 SHORT = ('train.duration="3 steps"', "eval.images=64", 'train.compile="on"')
 MLP = BASE.replace('name = "encoder"\nwidth = 0.1', 'name = "mlp"\nwidth = 0.1')
+# A call of what torch.compile has made, in a profile.
+GRAPH_CALL = re.compile(r"Torch-Compiled Region|CompiledFunctionBackward$")
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +49,39 @@ def test_more_networks_of_other_widths_than_torch_keeps_are_compiled_in_one_proc
         run = train_one(tmp_path, MLP, *SHORT, f"model.width={0.05 + 0.01 * number}", name=f"n{number}")
         assert run.status().state == "finished"
         assert facts(run) == (True, 1, None), number
+
+
+def test_a_step_of_cuda_graphs_is_three_of_them_and_a_handful_of_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the host starts at each step: forward pass, backward pass and optimizer, and a few kernels beside them."""
+    monkeypatch.setattr(step, "GRAPH_DEVICES", ("cpu",))
+    train_step, profiles = trainer.Trainer.train_step, list[Any]()
+
+    def profiled(self: trainer.Trainer, batch: Any) -> torch.Tensor:
+        if self.step < step.CudaGraphLoss.UNTIL_REPLAYED:
+            return train_step(self, batch)
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            loss = train_step(self, batch)
+        profiles.append(found)
+        return loss
+
+    monkeypatch.setattr(trainer.Trainer, "train_step", profiled)
+    train_one(tmp_path, BASE, 'train.duration="6 steps"', "eval.images=64", "train.compile=graphs")
+    assert len(profiles) == 3
+    for found in profiles:
+        graphs, kernels = [], []
+        for event in found.events():
+            parents = [event]
+            while parents[-1].cpu_parent is not None:
+                parents.append(parents[-1].cpu_parent)
+            of_graph = [parent.name for parent in parents if GRAPH_CALL.match(parent.name)]
+            if event.name in of_graph:
+                graphs.append(event.name)
+            elif event.name.startswith("aten::") and not of_graph and not event.cpu_children:
+                kernels.append(event.name)
+        assert len(graphs) == 3
+        assert len(kernels) <= 8
 
 
 def test_a_run_with_more_graphs_than_are_kept_says_so_and_goes_on(
