@@ -34,16 +34,20 @@ class DivergedError(LscError):
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A clause naming the nearest of `choices` and, where they are few, all of them.
+    """A clause naming the nearest of `choices` and, where they are few, all of them; of many that are all unlike
+    `word`, the three that are least so.
 
     >>> did_you_mean("digtis", ["digits", "cifar10"])
     'did you mean "digits"? Allowed: digits, cifar10'
     """
     names = list(choices)
     near = set(difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.5))
-    best = max((name for name in names if name in near), key=lambda name: _likeness(word, name), default=None)
-    clause = f'did you mean "{best}"? ' if best is not None else ""
-    return f"{clause}Allowed: {', '.join(names)}" if len(names) <= 20 else clause.strip()
+    kept = [name for name in names if name in near or not near]
+    by_likeness = sorted(kept, key=lambda name: _likeness(word, name), reverse=True)
+    clause = f'did you mean "{by_likeness[0]}"? ' if near else ""
+    if len(names) <= 20:
+        return f"{clause}Allowed: {', '.join(names)}"
+    return clause.strip() or f"the nearest of {len(names)}: {', '.join(by_likeness[:3])}"
 
 
 def _likeness(word: str, name: str) -> tuple[float, int]:

@@ -113,7 +113,7 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
     if path.suffix == ".toml" or len(path.parts) > 2:
         raise UsageError(f"{where}: there is no such file")
     near = did_you_mean(text, sorted({p.name for p in listed} | {p.stem for p in listed}))
-    raise UsageError(f"{where}: neither a file nor the name of a preset; {near or 'see lsc-engine presets'}")
+    raise UsageError(f"{where}: neither a file nor the name of a preset; {near}")
 
 
 def list_presets() -> tuple[PresetInfo, ...]:

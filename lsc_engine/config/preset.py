@@ -316,7 +316,7 @@ def _provenance(table: Any, issue: Callable[[str, str], None]) -> dict[str, str]
     for key, mark in flatten(table).items():
         place = f"provenance.{quoted(key)}"
         if key not in known and (not key.startswith(free) or key.endswith(".")):
-            issue(place, f"no setting has this name; {did_you_mean(key, setting_keys())}".rstrip("; "))
+            issue(place, f"no setting has this name; {did_you_mean(key, setting_keys())}")
         if not isinstance(mark, str) or not _MARK.fullmatch(mark):
             issue(place, f"{quoted(mark)} is not allowed. Allowed: {MARKS}")
         else:

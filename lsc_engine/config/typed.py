@@ -147,8 +147,7 @@ def parse_assignment(text: str, option: str) -> tuple[str, str]:
         # The nearest key of the same section reads better than that of another one.
         section = key.split(".")[0] + "."
         same = [k for k in known if k.startswith(section)] if section[:-1] in SECTIONS and "." in key else known
-        near = did_you_mean(key, same)
-        raise UsageError(f"{option} {key}: no setting has this name; {near}".rstrip("; "))
+        raise UsageError(f"{option} {key}: no setting has this name; {did_you_mean(key, same)}")
     return key, value.strip()
 
 

@@ -117,7 +117,7 @@ class Filter:
         ends = [name for name in self._settings if name.endswith(f".{key}")] if key not in FIELDS else []
         full = ends[0] if len(ends) == 1 else key
         if full not in FIELDS and self._settings and full not in self._settings:
-            raise UsageError(did_you_mean(key, [*FIELDS, *self._settings]) or f'no run has "{key}"')
+            raise UsageError(did_you_mean(key, [*FIELDS, *self._settings]))
         if full not in FIELDS and not self._settings and "." not in key:
             raise UsageError(did_you_mean(key, FIELDS))
         if sign == ":":

@@ -455,6 +455,7 @@ async def test_a_system_chosen_on_vectors_goes_into_no_form_without_one(place: P
             assert screen.form is not None
             assert screen.form.raw == before
             assert not screen.form.touched
+            assert screen.message[0].startswith("V21 at n = 86 goes into the next preset opened")
 
 
 @pytest.mark.usefixtures("quiet")

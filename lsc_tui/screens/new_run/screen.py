@@ -246,11 +246,15 @@ class NewScreen(LscScreen):
         self.forms[form.key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         self.panel.clear()
-        (system, n), self.pending = self.pending, ("", "")
+        system, n = self.pending
         if system and form.takes_system:
+            self.pending = ("", "")
             self.put_system(system, n)
-        else:
-            self.check()
+            return
+        if system:
+            words = f"{system} at n = {n} goes into the next preset opened: this one takes no other system"
+            self.call_after_refresh(self.say, words)
+        self.check()
 
     def open_preset(self) -> None:
         """The form of the highlighted preset, or a heading opened and closed."""

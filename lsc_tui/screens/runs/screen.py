@@ -38,11 +38,6 @@ def _stored(value: object) -> object:
     return sorted(value) if isinstance(value, set) else list(value) if isinstance(value, tuple) else value
 
 
-def _near(name: str, names: Sequence[str]) -> str:
-    """The nearest of many names, else how to find them."""
-    return did_you_mean(name, names) or "Tab completes a name, r shows the settings of a run"
-
-
 class RunsScreen(RunScreen):
     """The list. Enter on a run opens Monitor, on a study Compare with all its runs."""
 
@@ -442,7 +437,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             name, names = text.strip(), self._names()
             if name and name not in names:
-                self.say(f'B: no run has "{name}"; {_near(name, names)}', "error")
+                self.say(f'B: no run has "{name}"; {did_you_mean(name, names)}', "error")
                 return
             self.order.group, self.order.flat = name, False
             self._order_changed(f"grouped by {name}" if name else "grouped by study")
@@ -457,7 +452,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             names, known = text.split(), [*COLUMNS, *self._names()]
             if wrong := next((name for name in names if name not in known and name != PIN), ""):
-                self.say(f'O: no column "{wrong}"; {_near(wrong, known)}', "error")
+                self.say(f'O: no column "{wrong}"; {did_you_mean(wrong, known)}', "error")
                 return
             self.order.columns, self.order.shift = tuple(dict.fromkeys(names)), 0
             if self.order.sort not in self.order.sorts:
