@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
+
+pytestmark = pytest.mark.slow
 
 RECIPES = Path(__file__).parent.parent / "CONTRIBUTING.md"
 PRESET = """

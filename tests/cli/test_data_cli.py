@@ -107,6 +107,7 @@ def test_doctor_as_json(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_doctor_for_reading_names_everything(tmp_path: Path) -> None:
     done = run("doctor", "--data-dir", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -157,6 +157,7 @@ def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(folder: Pat
         assert step == run.status().step
 
 
+@pytest.mark.slow
 def test_a_detached_run_ignores_hangup_and_stops_on_request(folder: Path) -> None:
     out, _ = call(folder, "run", "tiny.toml", "--set", 'train.duration="100000 epochs"', "--variant", "narrow",
                   "--detach", "--json")  # fmt: skip

@@ -32,6 +32,7 @@ model.dim = 8
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", [Lines, Bars])
 def test_parallel_runs_are_shown_as_they_go(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], shown: type[Lines] | type[Bars]

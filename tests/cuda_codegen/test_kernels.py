@@ -149,6 +149,7 @@ def run(code: list[str], **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_kernels_give_the_numbers_of_the_host() -> None:
     found = json.loads(run([str(HERE / "kernels.py")], TRITON_INTERPRET="1"))
     assert found["bijection"] == found["scan"] == []
@@ -159,6 +160,7 @@ def test_the_kernels_give_the_numbers_of_the_host() -> None:
         assert share <= 1e-3, size
 
 
+@pytest.mark.slow
 def test_the_kernels_build_for_hopper(tmp_path: Path) -> None:
     """Down to machine code, by the assembler that Triton brings."""
     code = """

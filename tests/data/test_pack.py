@@ -228,6 +228,7 @@ def test_disk_too_small(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "x.u8").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_pack_once(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "packed" / "x.u8"
     command = [sys.executable, "-c", _KILLED, str(root), str(path), "1000"]

@@ -15,7 +15,7 @@ from samples import make_study
 from terminal import Terminal
 
 BURSTS = int(os.environ.get("LSC_BURSTS", "3"))
-SIZES = [(80, 24), (160, 48)]
+SIZES = [(80, 24), pytest.param((160, 48), marks=pytest.mark.slow)]
 RUN = "lsc-2025/fig9/A-384/seed-0"
 # Every character is a command, and most words hold those that act on runs.
 TEXTS = ("Dynamics changed", "Stop, Resume, Delete y", "q 12345 :L", "ends in CRASH k", "why? *u [Dy]", "nDyn tSy")

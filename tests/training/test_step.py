@@ -49,6 +49,7 @@ def parts(name: str, loss: str) -> tuple[Encoder, LscHead, Tensor, Tensor]:
     return Encoder().build(1, 8, 12, 0.1), head, images, head.training_target(torch.arange(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "loss"), [("V21", "cosine"), ("A", "distance"), ("A-interp", "cosine+distance")])
 @pytest.mark.parametrize("graphs", [False, True])
 def test_a_step_is_compiled_once_and_gives_the_plain_loss(

@@ -119,6 +119,7 @@ def test_slots_are_filled_needs_come_first_and_a_killed_worker_stops_nobody_else
     assert exit_code(states.values(), None) == 1
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Path) -> None:
     jobs = study(tmp_path, "".join(variant(f"v{n}", f"model.dim = {n}", LONG) for n in (7, 8, 9)))
     signals = Signals()

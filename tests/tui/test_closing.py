@@ -31,6 +31,7 @@ WORK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", WORK.values(), ids=WORK.keys())
 async def test_what_a_thread_tells_a_closed_viewer_is_dropped(
     keys: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -161,7 +161,7 @@ SEVERAL = st.lists(EDITS, min_size=8, max_size=8)
 
 
 @pytest.mark.parametrize("text", [FOUR, ONE], ids=["four variants", "one"])
-@settings(max_examples=10, **FUZZED)
+@settings(max_examples=5, **FUZZED)
 @given(edits=SEVERAL)
 def test_rows_are_the_settings_of_the_run_folders(text: str, edits: list[tuple[str, object, object]]) -> None:
     edited(text, edits)

@@ -489,6 +489,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         assert argv[:4] == ["fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet")
 async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) -> None:
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):
