@@ -50,7 +50,7 @@ SUFFIX, OWN = "-mini", ("demo", "digits-unique")
 # TRIED is written by hand.
 MADE, REPORT, TRIED = "made.json", "report.md", "tried.md"
 START, END = "<!-- claims -->", "<!-- /claims -->"
-# The study that README opens with: its table stands between marks of its own.
+# The study whose table stands between marks of its own in the README.
 OPENING, LEVELS = "digits-unique", {"accuracy": ("train/accuracy", 0.9), "loss": ("train/loss", 0.75)}
 OPENING_START, OPENING_END = "<!-- digits -->", "<!-- /digits -->"
 # The code that decides the numbers of a run, and the code that decides how they are reported.

@@ -1,4 +1,4 @@
-"""The user's own keys: the example of the README works, `--keys` prints a file to read back, mistakes are reported."""
+"""The user's own keys: the example of docs/terminal.md works, `--keys` prints a file to read, faults are named."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tui_helpers import open_app, text_of
 
 from lsc_tui.keymap import Keymap
 
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs/terminal.md"
 
 
 def test_the_example_of_the_readme_is_a_keymap(tmp_path: Path) -> None:
-    (example,) = re.findall(r"keys\.toml.*?```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    (example,) = re.findall(r"keys\.toml.*?```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     path = tmp_path / "keys.toml"
     path.write_text(example)
     keymap, fault = Keymap.load(path)
