@@ -33,6 +33,7 @@ from pathlib import Path
 from rich.style import Style
 from textual import events
 from textual.app import App
+from textual.filter import LineFilter
 from textual.message import Message
 
 from lsc_engine.common.formatting import counted
@@ -46,7 +47,7 @@ from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
 from lsc_tui.theme import THEMES, light_background
-from lsc_tui.widgets.panel import style_table
+from lsc_tui.widgets.panel import Ascii, style_table
 
 # Tab command id -> module and class. Those listed here are loaded when they are first shown.
 SCREENS = {
@@ -134,6 +135,9 @@ class LscApp(App[None], inherit_bindings=False):
         if self._styles_theme != self.theme:
             self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
         return self._styles
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
 
     async def on_event(self, event: events.Event) -> None:
         """Keys and pasted text are handled here, one after the other, by the screen on top at that moment: what a key

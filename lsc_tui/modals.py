@@ -6,30 +6,34 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import isawaitable
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.cells import cell_len
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import ScrollableContainer
 from textual.screen import ModalScreen
+from textual.widgets import Static
 
 from lsc_engine.common.formatting import counted
 from lsc_tui.keymap import COMMANDS, GROUPS, shown
 from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.list_box import ListBox
-from lsc_tui.widgets.panel import Box, Panel, Sheet
+from lsc_tui.widgets.panel import Sheet
 
 if TYPE_CHECKING:
+    from lsc_tui.app import LscApp
     from lsc_tui.screens.base import LscScreen
 
-_STEPS = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 20, "pageup": -20, "home": -(10**9), "end": 10**9}
 _BESIDE = {
     "mouse": "left to the terminal: select and copy text as anywhere",
     "other keys": "lsc-tui --keys prints them as a file to change",
 }
 _HIDDEN = ("palette", "up", "down", "first", "last", "page_up", "page_down")
-_RULE = "│ "
 _CELL = re.compile(r"(?<!\\)\|")
 _PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
 
@@ -38,6 +42,8 @@ class Overlay(ModalScreen[None]):
     """Gets every key and pasted text."""
 
     AUTO_FOCUS: ClassVar[str | None] = ""
+
+    app: LscApp
 
     async def take_key(self, event: events.Key) -> None:
         """A key for this screen."""
@@ -50,63 +56,77 @@ class Overlay(ModalScreen[None]):
             self.dismiss()
 
 
-class ScrolledText(Overlay):
-    """Lines in a frame; up and down scroll, any other key closes it."""
+class Pages(ScrollableContainer):
+    """Scrolls by the letters that move in lists as well."""
 
-    CSS: ClassVar[str] = "ScrolledText Panel { width: 100%; height: 100%; }"
+    _LETTERS: ClassVar = {"k": "up", "j": "down", "h": "left", "l": "right", "g": "home", "G": "end"}
+    BINDINGS: ClassVar[list[BindingType]] = [(letter, f"scroll_{where}") for letter, where in _LETTERS.items()]
 
-    def __init__(self, heading: str) -> None:
+
+class Reader(Overlay):
+    """Lines in a frame, which scroll."""
+
+    AUTO_FOCUS = "Pages"
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,enter,question_mark,f1", "dismiss")]
+
+    def __init__(self, title: str, lines: Sequence[Line]) -> None:
         super().__init__()
-        self.heading, self.top = heading, 0
+        self.heading, self.lines = title, lines
 
     def compose(self) -> ComposeResult:
-        yield Box(self._sheet, "text")
-
-    def lines(self, width: int) -> list[Line]:
-        """All lines for a frame of this width inside."""
-        return []
-
-    def _sheet(self, width: int, height: int) -> Sheet:
-        lines = self.lines(max(20, width - 2))
-        self.top = max(0, min(self.top, len(lines) - height))
-        left = len(lines) - self.top - height
-        body: list[Line] = [[(" ", ""), *line] for line in lines[self.top : self.top + height]]
-        return self.heading, f"↓ {left} more" if left > 0 else "Esc closes", body
+        styles = self.app.styles_of_theme
+        with Pages() as pages:
+            pages.border_title, pages.border_subtitle = Text(self.heading), Text("Esc closes")
+            yield Static(Text("\n").join(Text.assemble(*((t, styles[s]) for t, s in line)) for line in self.lines))
 
     async def take_key(self, event: events.Key) -> None:
-        if event.key in _STEPS:
-            self.top = max(0, self.top + _STEPS[event.key])
-            self.query_one("#text", Panel).redraw()
-        else:
-            self.close_overlay()
+        await self.app._check_bindings(event.key)
 
 
-class HelpScreen(ScrolledText):
-    """Every key of the screen below, grouped; made from its active bindings."""
-
-    def __init__(self, below: LscScreen) -> None:
-        super().__init__(f"keys of {below.TAB.removesuffix('_tab')}")
-        self.below = below
-
-    def lines(self, width: int) -> list[Line]:
-        below, entries, half = self.below, list[Line](), width // 2 if width >= 110 else width
-        active = {one.binding.id: one.enabled for one in below.active_bindings.values()}
-        for group, names in GROUPS.items():
-            found = [name for name in names if name in active]
-            entries += [[(group, "title")]] if found else []
-            for name in found:
-                reason = "" if active[name] else below.why_not(name)
-                keys = fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
-                words = below.help_of(name) + (f" ({reason})" if reason else "")
-                for number, text in enumerate(wrap(words, half - 15)):
-                    entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
-        entries.append([("beside the keys", "title")])
-        entries += [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in _BESIDE.items()]
-        if half == width:
-            return entries
+def help_screen(below: LscScreen) -> Reader:
+    """Every key of a screen, grouped; made from its active bindings."""
+    width, entries = below.size.width - 4, list[Line]()
+    half = width // 2 if width >= 110 else width
+    active = {one.binding.id: one.enabled for one in below.active_bindings.values()}
+    for group, names in GROUPS.items():
+        found = [name for name in names if name in active]
+        entries += [[(group, "title")]] if found else []
+        for name in found:
+            reason = "" if active[name] else below.why_not(name)
+            keys = fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
+            words = below.help_of(name) + (f" ({reason})" if reason else "")
+            for number, text in enumerate(wrap(words, half - 15)):
+                entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
+    entries.append([("beside the keys", "title")])
+    entries += [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in _BESIDE.items()]
+    if half < width:
         count = -(-len(entries) // 2)
         right = [*entries[count:], []]
-        return [[*pad(one, half), *two] for one, two in zip(entries[:count], right, strict=False)]
+        entries = [[*pad(one, half), *two] for one, two in zip(entries[:count], right, strict=False)]
+    return Reader(f"keys of {below.TAB.removesuffix('_tab')}", entries)
+
+
+def toml_lines(source: str) -> list[Line]:
+    """TOML, its comments and table headers highlighted."""
+    return [[(line, {"[": "title", "#": "dim"}.get(line[:1], ""))] for line in map(clean, source.splitlines())]
+
+
+def report_lines(source: str, width: int) -> list[Line]:
+    """Markdown: sentences broken into lines, tables as wide as they need to be, pictures by their file."""
+    out = list[Line]()
+    for tabular, found in groupby(map(clean, source.splitlines()), lambda line: line.startswith("|")):
+        lines, columns = list(found), list[list[str]]()
+        if tabular and len(lines) > 1:
+            rows = [[cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip(" |"))] for line in lines]
+            for head, mark, *cells in zip_longest(*rows, fillvalue=""):
+                room, align = max(map(cell_len, (head, *cells))), ">" if mark.endswith(":") else "<"
+                columns.append([fit(cell, room, align) for cell in (head, "─" * room, *cells)])
+            out += [[("│ " + "  ".join(row), "")] for row in zip(*columns, strict=True)]
+            continue
+        for line in (_PICTURE.sub(r"picture \2: \1", line) for line in lines if line[:4] != "<!--"):
+            style = "title" if line.startswith("#") else ""
+            out += [[(part, style)] for part in (wrap(line, width) if len(line) > width else [line])]
+    return out
 
 
 class Choice(NamedTuple):
@@ -207,56 +227,3 @@ def palette(below: LscScreen) -> ChoiceScreen:
             key, act = shown(keys[0]) if keys else "", partial(below.perform, name)
             choices.append(Choice(key, binding.description, text, act, name))
     return ChoiceScreen("command", "does it", choices)
-
-
-def readable(lines: Sequence[str]) -> list[str]:
-    """Markdown as it is read in a terminal: the columns of a table below each other, pictures by their file."""
-    out: list[str] = []
-    rows: list[list[str]] = []
-    for line in (*lines, ""):
-        if line.startswith("|"):
-            rows.append([cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip().strip("|"))])
-            continue
-        if rows:
-            columns = max(map(len, rows))
-            rows = [[*row, *[""] * (columns - len(row))] for row in rows]
-            marks = rows[1] if len(rows) > 1 and all(set(cell) <= set("-: ") for cell in rows[1]) else []
-            aligns = [">" if mark.endswith(":") and mark[:1] != ":" else "<" for mark in marks] or ["<"] * columns
-            body = [rows[0], *rows[2:]] if marks else rows
-            widths = [max(cell_len(row[i]) for row in body) for i in range(columns)]
-            table = ["  ".join(map(fit, row, widths, aligns)) for row in body]
-            table[1:1] = ["  ".join("─" * w for w in widths)] if marks else []
-            out += [_RULE + text for text in table]
-        rows = []
-        if not line.startswith("<!--"):
-            out.append(_PICTURE.sub(r"picture \2: \1", line))
-    return out[:-1]
-
-
-class TextScreen(ScrolledText):
-    """A text such as the TOML behind a run, its comments and table headers highlighted. `prose`: a report in Markdown,
-    its sentences broken into lines. ← → move over tables that are wider than the screen."""
-
-    def __init__(self, title: str, text: str, *, prose: bool = False) -> None:
-        super().__init__(title)
-        self.source = [clean(line) for line in text.splitlines()]
-        self.source = readable(self.source) if prose else self.source
-        self.prose, self.left = prose, 0
-        self._broken: tuple[int, list[str]] = (0, self.source)
-
-    def lines(self, width: int) -> list[Line]:
-        if self.prose and self._broken[0] != width:
-            kept = (_RULE, "```", "    ", "#")
-            parts = ([x] if x.startswith(kept) or len(x) <= width else wrap(x, width) for x in self.source)
-            self._broken = (width, [part for lines in parts for part in lines])
-        lines = self._broken[1]
-        self.left = max(0, min(self.left, max((len(line) for line in lines), default=0) - width))
-        marks = {"#": "title"} if self.prose else {"[": "title", "#": "dim"}
-        return [[(fit(line[self.left :], width), marks.get(line[:1], ""))] for line in lines]
-
-    async def take_key(self, event: events.Key) -> None:
-        if by := {"left": -8, "h": -8, "right": 8, "l": 8}.get(event.key):
-            self.left = max(0, self.left + by)
-            self.query_one("#text", Panel).redraw()
-        else:
-            await super().take_key(event)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
+from textual.filter import LineFilter
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -64,6 +65,13 @@ def style_table(variables: dict[str, str]) -> dict[str, Style]:
         if variables.get(variable) == variables["dim"]:
             out[f"={name}+cursor"] = out[""] + out["cursor"]
     return out
+
+
+class Ascii(LineFilter):
+    """Writes everything in ASCII."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(ascii_twin(text), style, control) for text, style, control in segments]
 
 
 class Panel(Widget):
@@ -124,11 +132,7 @@ class Panel(Widget):
         """One row as a strip; a run of cells of one style is one segment."""
         width = self.size.width
         line = self._lines[y] if y < len(self._lines) else []
-        twin = ascii_twin if getattr(self.app, "ascii", False) else None
-        segments = [
-            Segment(twin(text) if twin else text, self.style_of(style)) for text, style in pad(line, width) if text
-        ]
-        return Strip(segments, width)
+        return Strip([Segment(text, self.style_of(style)) for text, style in pad(line, width) if text], width)
 
     def text(self) -> str:
         """What is shown, as plain text: for tests and `--once`."""

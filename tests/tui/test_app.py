@@ -79,8 +79,35 @@ async def test_tiny_windows_say_what_is_needed(runs: Path) -> None:
 
 
 async def test_ascii_mode_shows_ascii_only(runs: Path) -> None:
-    async with open_app(runs, ascii=True, size=(160, 48)) as (app, _):
+    async with open_app(runs, ascii=True, size=(160, 48)) as (app, pilot):
         assert text_of(app).isascii()
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "keys of runs" in text_of(app)
+        assert text_of(app).isascii()
+
+
+async def test_a_text_scrolls_both_ways_and_closes(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("g", "down", "r")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+
+        async def scrolled(*keys: str) -> tuple[float, float]:
+            await pilot.press(*keys)
+            await pilot.pause()
+            pages = app.screen.query_one("Pages")
+            return pages.scroll_x, pages.scroll_y
+
+        assert await scrolled("down", "j", "up", "k", "down") == (0, 1)
+        assert (await scrolled("right"))[0] > 0
+        assert await scrolled("left", "home") == (0, 0)
+        end = (await scrolled("end"))[1]
+        assert 10 < (await scrolled("home", "pagedown"))[1] < end
+        assert (await scrolled("x", "G")) == (0, end)
+        await pilot.press("q")
+        await pilot.pause()
+        assert app.screen is app.lsc_screen
 
 
 async def test_leaving_says_that_runs_go_on(runs: Path) -> None:

@@ -12,7 +12,6 @@ from lsc_engine.studies.prepare import write_study
 from lsc_engine.studies.preset_list import OWN
 from lsc_tui.data.filters import Filter
 from lsc_tui.data.reports import ReportReader, made_words
-from lsc_tui.modals import readable
 from lsc_tui.screens.new_run.preset_list import entries
 from tests.tui.tui_helpers import open_app, text_of
 from tests.waiting import pause_until
@@ -68,14 +67,6 @@ def test_a_filter_finds_them_by_words_alone(outcome: Path) -> None:
     assert not Filter("loss<0.3")(one)
 
 
-def test_a_page_is_readable() -> None:
-    lines = readable(PAGE.splitlines())
-    assert lines[0] == "# Title"
-    assert "│ system   n" in lines
-    assert "│ V21     12" in lines
-    assert lines[-1] == "picture a.svg: curve"
-
-
 async def test_runs_shows_and_opens_them(outcome: Path) -> None:
     async with open_app(outcome) as (app, pilot):
         assert "≡ lsc/there" in text_of(app)
@@ -87,7 +78,10 @@ async def test_runs_shows_and_opens_them(outcome: Path) -> None:
         await pilot.press("enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
+        assert "# Title" in text_of(app)
         assert "V21     12" in text_of(app)
+        assert "picture a.svg: curve" in text_of(app)
+        assert "<!--" not in text_of(app)
         await pilot.press("escape")
         screen.table.cursor = next(i for i, row in enumerate(screen.table.rows) if row.study == "waits")
         await pilot.press("enter")
