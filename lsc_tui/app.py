@@ -20,8 +20,6 @@ import gc
 import importlib
 import os
 import pkgutil
-import select
-import selectors
 import signal
 import socket
 import sys
@@ -152,18 +150,6 @@ class LscApp(App[None], inherit_bindings=False):
             self.leave_on_second()
         else:
             await self.screen.take_key(event)
-
-    def keys_waiting(self) -> bool:
-        """Whether keys have been typed that are no events yet: bytes in the terminal, or with Textual's reading thread,
-        which is not back at its select."""
-        reader = next((thread.ident for thread in threading.enumerate() if thread.name == "textual-input"), None)
-        if reader is None or sys.__stdin__ is None:
-            return False
-        with contextlib.suppress(OSError, ValueError):
-            if select.select([sys.__stdin__.fileno()], [], [], 0)[0]:
-                return True
-        frame = sys._current_frames().get(reader)
-        return frame is not None and frame.f_code.co_filename != selectors.__file__
 
     def on_mount(self) -> None:
         def begin() -> None:

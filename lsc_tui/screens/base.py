@@ -47,6 +47,8 @@ SMALLEST = (40, 12)
 WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
 MESSAGE_LINES = 3
+# Nobody answers a question sooner: such a key was typed before, and a busy machine read it late.
+READING_SECONDS = 0.2
 # Commands that leave an open field as it is; every other one closes it first.
 _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane")
 
@@ -73,7 +75,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self.message: tuple[str, str] = ("", "")  # text and style
         self._message_timer: Timer | None = None
         self._question: tuple[str, Answers] | None = None
-        self._question_seen = math.inf  # when it stood on the terminal, on the clock of time.monotonic
+        self._question_seen = math.inf  # from when on keys may answer it, on the clock of time.monotonic
         self.field: Field | None = None  # the open field, which gets all keys
         self._prompt_done: Callable[[str], object] | None = None
         self._prompt_changed: Callable[[str], object] | None = None
@@ -259,11 +261,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self._question_seen = math.inf
 
         def drawn() -> None:
-            # Keys that the terminal holds back still belong to the time before.
-            if self._question is shown and self.app.keys_waiting():
-                self.set_timer(0.01, drawn)
-            elif self._question is shown:
-                self._question_seen = time.monotonic()
+            if self._question is shown:
+                self._question_seen = time.monotonic() + (0 if self.app.is_headless else READING_SECONDS)
 
         self._redraw_lines()
         self.query_one("#foot").call_after_refresh(drawn)

@@ -92,6 +92,7 @@ def launch(terminal: Terminal) -> None:
     terminal.until("V21")
     terminal.keys("L")
     terminal.until("Esc no")
+    terminal.read(0.3)
     terminal.keys("y")
 
 
@@ -132,6 +133,7 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
         second.read(0.3)
         second.keys("S")
         second.until("y stop")
+        second.read(0.3)
         second.keys("y")
         second.until("■ stopped")
         second.keys("q")
