@@ -296,9 +296,13 @@ class LscScreen(Screen[None], inherit_bindings=False):
             field.selection = Selection(0, len(value))
         self.set_focus(field)
 
-    def ask_path(self, name: str, write: Callable[[Path], None], *, folder: bool = False) -> None:
-        """Where a file of this name goes, proposed is the folder that the viewer was started in; what is there is
-        replaced only after a question. `folder`: a folder for several files, which may be there."""
+    def save_as(self, name: str, write: Callable[[Path], object], more: str = "") -> None:
+        """Ask where a file, or folder, of this name goes, and write it off the UI thread; `more` follows its path in
+        the words. What is there is replaced only after a question."""
+
+        def begin(path: Path) -> None:
+            self.say(f"writing {path.name} …")
+            self.in_thread(lambda: write(path), f"wrote {home_path(path)}{more}")
 
         def chosen(text: str) -> None:
             try:
@@ -306,26 +310,16 @@ class LscScreen(Screen[None], inherit_bindings=False):
             except UsageError as error:
                 self.say(str(error), "error")
                 return
-            if not folder:
-                path = path / name if path.is_dir() and path.name != name else path
-                path = path if path.suffix == Path(name).suffix else path.with_name(path.name + Path(name).suffix)
+            path = path / name if path.is_dir() and path.name != name else path
+            path = path if path.suffix == Path(name).suffix else path.with_name(path.name + Path(name).suffix)
             if not path.parent.is_dir():
                 self.say(f"{home_path(path.parent)} is not there; nothing was written", "error")
-            elif os.path.lexists(path) and not folder:
-                self.ask(f"{home_path(path)} is there already.", {"y": ("replace it", lambda: write(path))})
+            elif os.path.lexists(path):
+                self.ask(f"{home_path(path)} is there already.", {"y": ("replace it", partial(begin, path))})
             else:
-                write(path)
+                begin(path)
 
-        self.prompt("write to", chosen, value=home_path(Path.cwd() if folder else Path.cwd() / name))
-
-    def save_as(self, name: str, write: Callable[[Path], object], more: str = "") -> None:
-        """Ask where a file of this name goes, and write it off the UI thread; `more` follows its path in the words."""
-
-        def chosen(path: Path) -> None:
-            self.say(f"writing {path.name} …")
-            self.in_thread(lambda: write(path), f"wrote {home_path(path)}{more}")
-
-        self.ask_path(name, chosen)
+        self.prompt("write to", chosen, value=home_path(Path.cwd() / name))
 
     def close_field(self) -> None:
         self.field = self._prompt_done = self._prompt_changed = None

@@ -17,9 +17,7 @@ from textual.app import SuspendNotSupported
 
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.scales import SMOOTHING
-from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
-from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read import notes
@@ -329,29 +327,8 @@ class RunScreen(ChartScreen):
 
         def export(ending: str) -> None:
             # Figures are a file per metric, all in one folder.
-            folder = ending not in ("csv", "parquet")
-            self.ask_path(f"{stem}.{ending}", partial(write, ending, folder), folder=folder)
-
-        def write(ending: str, folder: bool, path: Path, force: bool = False) -> None:
-            place = path / f"{stem}.{ending}" if folder else path
-
-            def work() -> list[Path] | None:
-                try:
-                    return export_runs([view.run for view in views], ending, place, force=force or not folder)
-                except LscError as error:
-                    if "is not overwritten" not in str(error):
-                        raise
-                    return None
-
-            def done(files: list[Path] | None) -> None:
-                if files is not None:
-                    self.say(f"wrote {', '.join([home_path(files[0]), *(file.name for file in files[1:])])}")
-                else:
-                    again = partial(write, ending, folder, path, force=True)
-                    self.ask(f"such files are in {home_path(path)} already.", {"y": ("replace them", again)})
-
-            self.say(f"writing {place.name} …")
-            self.in_thread(work, done)
+            name = f"{stem}.{ending}" if ending in ("csv", "parquet") else f"{stem}-figures"
+            self.save_as(name, partial(export_runs, [view.run for view in views], ending))
 
         def write_screen() -> None:
             # The picture is drawn here and now; only the writing may take its time.

@@ -3,7 +3,6 @@ a session of its own, so that nothing here ends with the viewer."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -81,14 +80,12 @@ def move_in_queue(queue: Sequence[RunView], view: RunView, by: int) -> str:
     return f"{who} starts {'before' if by < 0 else 'after'} {named([order[place]])}"
 
 
-def export_runs(runs: Sequence[Run], ending: str, path: Path, *, force: bool) -> list[Path]:
-    """Metrics (csv, parquet; in `path`) or curves (svg, pdf, png; a file per metric beside `path`) of runs, as
-    `lsc-engine export` writes them. The files; LscError with its words where that fails, without `force` also where
-    something is there already."""
+def export_runs(runs: Sequence[Run], ending: str, path: Path) -> None:
+    """Metrics (csv, parquet; a file) or curves (svg, pdf, png; a file per metric in a folder) of runs, as `lsc-engine
+    export` writes them. LscError with its words if that fails."""
     if ending == "csv":
         write_csv([run.again() for run in runs], path)
-        return [path]
-    out = path if ending == "parquet" else path.parent
-    words = [*(str(run.path) for run in runs), "--to", ending, "--out", str(out), *(["--force"] if force else [])]
-    text = engine("export", *words, "--json")
-    return [Path(name) for name in json.loads(text)["files"]]
+    else:
+        if ending != "parquet":
+            path.mkdir(exist_ok=True)
+        engine("export", *(str(run.path) for run in runs), "--to", ending, "--out", str(path), "--force")
