@@ -23,7 +23,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
-from lsc_tui.demo import AGO, ARCHIVE, HOST, Replay, move_times, plans
+from lsc_tui.demo import AGO, ARCHIVE, HOST, Replay, move_times
 from lsc_tui.render_once import screen_text, settled
 
 OUT = Path(__file__).parent.parent / "docs" / "screens"
@@ -49,8 +49,7 @@ def example_runs(home: Path) -> Path:
     runs = home / "runs"
     move_times(runs, time.time() - AGO)
     plan = json.loads((home / "replay.json").read_text())
-    for part in plans(plan):
-        Replay(runs, {key: SHARES.get(key, 0.0) for key in part})
+    Replay(runs, {key: SHARES.get(key, 0.0) for key in plan})
     return runs
 
 

@@ -108,7 +108,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.keys = self.keymap.keys
         self.set_keymap(self.keymap.for_textual)
         self.ui = UiState(self.folders, self.config)
-        self.store = Store(host or socket.gethostname().split(".")[0], self.folders[0] if demo else None)
+        self.store = Store(host or socket.gethostname().split(".")[0])
         self.poller = Poller(
             self.folders, lambda: self.post_message(self.MetricsUpdated()), hardware=hardware, made_later=made_later
         )

@@ -25,7 +25,6 @@ from lsc_engine.common.duration import Duration
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.common.settings import lookup
-from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.metrics.machine import Sample
@@ -207,8 +206,8 @@ class Update:
 class Store:
     """All that is known, on the UI thread. Screens read it; the app puts in what the collector found."""
 
-    def __init__(self, host: str, demo: Path | None = None) -> None:
-        self.host, self.demo = host, demo  # the folder of the demo's copy
+    def __init__(self, host: str) -> None:
+        self.host = host
         self.runs: dict[str, RunView] = {}
         self.version = 0  # rises when a run or a folder changed
         self.folders: tuple[Folder, ...] = ()
@@ -228,12 +227,6 @@ class Store:
         self.launched = ""
         self.form: tuple[str, str] = ("", "")
         self.view: tuple[Path, SavedView] | None = None
-
-    def place(self, path: Path) -> str:
-        """A path as it is shown: ~ for the home folder; the demo's copy, which is nobody's, by name."""
-        if self.demo is not None and path.absolute().is_relative_to(own := self.demo.absolute()):
-            return str(Path("demo") / path.absolute().relative_to(own))
-        return home_path(path)
 
     def apply(self, update: Update) -> bool:
         """Take in what the poller found; whether these are the first runs."""

@@ -180,7 +180,7 @@ class RunScreen(ChartScreen):
         if name not in (*GROUPS["rows"], *GROUPS["act"]):  # others also act before there is a list
             return super().why_not(name)
         views = self.targets()
-        if self.app.demo and name in ("checkpoint", "resume"):
+        if self.app.demo and name in ("stop", "checkpoint", "resume"):
             return DEMO
         if name == "resume" and len(views) > 1 and self._in_state("queued") and not self._in_state(*ENDED):
             return self._reason() or "highlight the run to start out of its turn"
@@ -233,7 +233,7 @@ class RunScreen(ChartScreen):
 
         word, past = ("stop with checkpoint", "stop requested:") if moving else ("take it out of the queue", "stopped:")
         answers: Answers = {"y": (word, partial(self._act, views, stop, past))}
-        if moving and not self.app.demo:
+        if moving:
             answers["k"] = ("kill now", partial(self._act, views, kill, "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 

@@ -143,7 +143,7 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> R
     elif key == "at":
         value = form.at or "the newest good one"
     elif key == "runs":
-        value = store.place(form.runs_dir)
+        value = home_path(form.runs_dir)
     else:
         value = home_path(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
     return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))

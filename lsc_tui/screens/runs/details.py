@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lsc_engine.common.formatting import clock, duration, grouped
 from lsc_engine.common.settings import lookup
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
@@ -139,7 +140,7 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     for name, text in rows:
         lines = enumerate(wrap(clean(text), width - 12))
         out += [[(fit(name * (not i), 12), "dim"), (line, "")] for i, line in lines]
-    out.append([(fit(clean(store.place(view.run.path)), width), "dim")])
+    out.append([(fit(clean(home_path(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
 
@@ -164,7 +165,7 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
     return out
 
 
-def report_details(store: Store, report: Report, width: int, height: int) -> Sheet:
+def report_details(report: Report, width: int, height: int) -> Sheet:
     """What is known of a highlighted study that has a report and no runs."""
     inner = width - 2
     body: list[Line] = []
@@ -180,5 +181,5 @@ def report_details(store: Store, report: Report, width: int, height: int) -> She
     else:
         body.append([(f"made {day_text(report.made)}   Enter reads it", "")])
         body += [[(fit(f"  {clean(name)}", inner), "dim")] for name in report.files[: max(1, height - len(body) - 3)]]
-    body.append([(fit(clean(store.place(report.page.parent)), inner), "dim")])
+    body.append([(fit(clean(home_path(report.page.parent)), inner), "dim")])
     return clean(report.study), "", [[(" ", ""), *line] for line in body]

@@ -158,7 +158,7 @@ class RunsScreen(RunScreen):
 
     def _empty(self) -> list[str]:
         store = self.app.store
-        where = store.place(self.app.folders[0])
+        where = home_path(self.app.folders[0])
         if not store.loaded:
             return [f"reading {where} …"]
         problems = [f.problem for f in store.folders if f.problem]
@@ -189,7 +189,7 @@ class RunsScreen(RunScreen):
         problem = next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if wide else clean(problem), width), "warn")]]
-        first = store.place(self.app.folders[0])
+        first = home_path(self.app.folders[0])
         if self.app.demo:
             first = f"{first}: recorded runs, a copy" if wide else "recorded runs"
         others = [
@@ -218,7 +218,7 @@ class RunsScreen(RunScreen):
     def _details(self, width: int, height: int) -> Sheet:
         row, app = self.table.current, self.app
         if self.report is not None:
-            return report_details(app.store, self.report, width, height)
+            return report_details(self.report, width, height)
         views, kind = (row.views, row.kind) if row is not None else ((), "")
         return details(app.store, views, kind, width, height, app.clock())
 
