@@ -46,7 +46,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     by_likeness = sorted(kept, key=lambda name: _likeness(word, name), reverse=True)
     clause = f'did you mean "{by_likeness[0]}"? ' if near else ""
     if len(names) <= 20:
-        return f"{clause}Allowed: {', '.join(names)}"
+        return f"{clause}{'Allowed' if near else 'allowed'}: {', '.join(names)}"
     return clause.strip() or f"the nearest of {len(names)}: {', '.join(by_likeness[:3])}"
 
 

@@ -140,7 +140,8 @@ def parse_assignment(text: str, option: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise UsageError(f"{option} {quoted(text)}: write it like optimizer.lr=1e-3")
+        example = "1e-3" if option == "--set" else "1e-4,1e-3"
+        raise UsageError(f"{option} {quoted(text)}: write it like optimizer.lr={example}")
     known = [*setting_keys(), *TOP_WORDS, *_REPORT_KEYS]
     free = key.startswith(_FREE) or key in ("compare.baseline", "compare.levels")
     if key not in known and not (free and all(key.split("."))):

@@ -327,9 +327,9 @@ def open_source(
     are damaged: of image files one message on all of them, unless `data.skip_bad` leaves them out.
     """
     if split not in ("train", "val"):
-        raise UsageError(f"split {split!r}: {did_you_mean(split, ('train', 'val'))}")
+        raise UsageError(f'split: "{split}" is not a split; {did_you_mean(split, ("train", "val"))}')
     if data.dataset not in (known := [*built_in_data_sets(), *DATASETS.plugin_names()]):
-        raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, known)}")
+        raise UsageError(f'data.dataset: "{data.dataset}" is not a data set; {did_you_mean(data.dataset, known)}')
     chosen = data_set(data.dataset)
     where = None if data_dir is None else Path(data_dir)
     source = chosen.open(Selection.of(data, where), split, torch.device(device), say)

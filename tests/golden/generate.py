@@ -90,7 +90,7 @@ def presets() -> dict[str, Any]:
 _SENTENCE = re.compile(r'(?P<file>\S+):(?: variant "(?P<variant>[^"]*)":)?(?: (?P<key>[^ :]+|"[^"]*"):)? ')
 # A key that is quoted in a table, like compare.levels."train/acc".
 _NEAREST = re.compile(r'did you mean "([^"]*)"')
-_ALLOWED = re.compile(r"Allowed: (.*)")
+_ALLOWED = re.compile(r"[Aa]llowed: (.*)")
 
 
 def meaning(sentence: str, file: str) -> list[Any]:

@@ -206,7 +206,7 @@ def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
 
 def _check_split(split: str | None) -> None:
     if split not in (None, "train", "val"):
-        raise UsageError(f"--split {split}: {did_you_mean(str(split), ('train', 'val'))}")
+        raise UsageError(f'--split: "{split}" is not a split; {did_you_mean(str(split), ("train", "val"))}')
 
 
 def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:

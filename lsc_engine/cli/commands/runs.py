@@ -58,7 +58,7 @@ def list_(
         return
     roots = runs_dirs(runs_dir)
     for root in (root for root in roots if not root.is_dir()):
-        message(f"{root} is not there")
+        message(f"{root} is a file, not a folder" if root.exists() else f"{root} is not there")
     if not found:
         where = ", ".join(str(root) for root in roots)
         none = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
@@ -473,7 +473,7 @@ def mirror(
     tools, known = to or lookup(found.config, MIRRORED) or [], get_args(AlsoLogged)
     for tool in tools:
         if tool not in known:
-            raise UsageError(f"--to {tool}: {did_you_mean(str(tool), known)}")
+            raise UsageError(f'--to: "{tool}" is not a tool; {did_you_mean(str(tool), known)}')
     if not tools:
         raise UsageError(f"{found.id} has no log.also; give --to: {', '.join(known)}")
     check_tools(tools)

@@ -140,7 +140,7 @@ def submit(
     from lsc_engine.studies.checks import check_study
 
     if to not in ("slurm", "skypilot"):
-        raise UsageError(f'--to "{to}": {did_you_mean(to, ["slurm", "skypilot"])}')
+        raise UsageError(f'--to: "{to}" is not a scheduler; {did_you_mean(to, ["slurm", "skypilot"])}')
     chosen = {"--time": time, "--partition": partition, "--sbatch": sbatch, "--nodes-per-run": nodes_per_run > 1}
     if to == "skypilot" and (of_slurm := [name for name, value in chosen.items() if value]):
         raise UsageError(f"--to skypilot: {', '.join(of_slurm)} is for Slurm; one machine trains all runs")

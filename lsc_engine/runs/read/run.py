@@ -370,7 +370,7 @@ def _find(ref: str | Path, dirs: Dirs) -> Run:
         raise UsageError(f"{text!r} names {len(by_part)} runs: {listed}{more_text}")
     where = ", ".join(str(root) for root in roots)
     near = did_you_mean(text, [run.id for run in runs]) if runs else "there are no runs"
-    raise UsageError(f"{text!r} names no run in {where}: {near}")
+    raise UsageError(f"{text!r} names no run in {where}; {near}")
 
 
 def _from_path(path: Path, dirs: Sequence[Path]) -> Run:

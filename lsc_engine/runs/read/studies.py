@@ -101,7 +101,7 @@ def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
     if not known:
         raise UsageError(f"{ref!r} names no study: there are none in {where}")
     near = did_you_mean(wanted, sorted({s.name for s in known} | {s.name.rpartition("/")[2] for s in known}))
-    raise UsageError(f"{ref!r} names no study in {where}: {near}")
+    raise UsageError(f"{ref!r} names no study in {where}; {near}")
 
 
 def tries_of(study: Study) -> tuple[Run, ...]:
