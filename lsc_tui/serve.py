@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import re
 import secrets
+import shlex
 import socket
 import sys
-from asyncio.subprocess import PIPE, Process
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
@@ -73,25 +73,13 @@ class BrowserApp(AppService):
 
     def __init__(self, words: Sequence[str], tab: web.WebSocketResponse, server: Server, *, mouse: bool) -> None:
         super().__init__(
-            "lsc-tui",
+            f"exec env -u COLORFGBG TERM=xterm-256color COLORTERM=truecolor {shlex.join(words)}",
             write_bytes=tab.send_bytes,
             write_str=tab.send_str,
             close=tab.close,  # type: ignore[arg-type]
             download_manager=server.download_manager,
         )
-        self.words, self.mouse = words, mouse
-
-    def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
-        out = super()._build_environment(width, height) | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        out.pop("COLORFGBG", None)
-        return out
-
-    async def _open_app_process(self, width: int = 80, height: int = 24) -> Process:
-        self._process = await asyncio.create_subprocess_exec(
-            *self.words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=self._build_environment(width, height)
-        )
-        self._stdin = self._process.stdin
-        return self._process
+        self.mouse = mouse
 
     async def on_data(self, payload: bytes) -> None:
         # Textual's driver for browsers always turns the mouse on.
