@@ -67,7 +67,7 @@ class Reader(Overlay):
     """Lines in a frame, which scroll."""
 
     AUTO_FOCUS = "Pages"
-    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,enter,question_mark,f1", "dismiss")]
+    BINDINGS: ClassVar[list[BindingType]] = [("escape,q,enter,question_mark,f1,r,d", "dismiss")]
 
     def __init__(self, title: str, lines: Sequence[Line]) -> None:
         super().__init__()

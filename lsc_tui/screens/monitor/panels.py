@@ -279,29 +279,30 @@ def nearest_text(view: RunView) -> str:
     return "" if math.isnan(angle) else f"{angle:.1f}°, surely right below {loss_text(sure)}"
 
 
-def settings_panel(view: RunView, width: int, height: int, *, everything: bool, top: int = 0) -> Sheet:
-    """Name, value, whose (P, I or O, as the preset says): the main ones in words, or all, from line `top` on."""
-    rows = _main_settings(view)
-    if everything:
-        rows = [(name, value_text(value), name) for name, value in settings_of(view.config).items()]
-    columns = 2 if everything and width >= 74 and len(rows) > height - 2 else 1
-    each = (width - 2) // columns
-    room_name = min(26, max(14, each // 2 + 1)) if everything else 11
-    provenance = view.config.get("provenance")
+def settings_panel(view: RunView, width: int, height: int) -> Sheet:
+    """The main settings in words: name, value, whose (P, I or O, as the preset says)."""
     body: list[Line] = []
-    for name, text, key in rows:
-        whose = str(provenance.get(key) or "") if isinstance(provenance, dict) else ""
-        mark = MARKS.get(whose.partition(":")[0].strip(), " ") if key else "-"
-        value = fit(clean(text), each - room_name - 4)
-        body.append([(" ", ""), (f"{fit(name, room_name - 1)} ", "dim"), (value, ""), (f"  {mark}", "accent")])
-    if columns == 2:
-        half = -(-len(body) // 2)
-        body = [[*pad(one, each), *two] for one, two in zip(body[:half], [*body[half:], []], strict=False)]
-    room = max(0, height - 1)
-    top = max(0, min(top, len(body) - room))
-    body = [*body[top : top + room], *([] for _ in range(room - len(body)))]
-    body.append([(" P paper  I inferred  O ours", "dim")])
-    return "settings", "d differing only" if everything else "d all", body
+    for name, text, key in _main_settings(view)[: height - 1]:
+        value: Line = [(fit(clean(text), width - 17), ""), (f"  {_whose(view, key)}", "accent")]
+        body.append([(" ", ""), (fit(name, 11), "dim"), *value])
+    body += [[] for _ in range(height - 1 - len(body))]
+    return "settings", "d all", [*body, _WHOSE]
+
+
+def all_settings(view: RunView) -> list[Line]:
+    """Every setting that acts: whose, name, value."""
+    settings = settings_of(view.config)
+    room, out = max(map(len, settings), default=0), list[Line]()
+    for name, value in settings.items():
+        mark = (f" {_whose(view, name)} ", "accent")
+        out.append([mark, (f"{name:<{room}}  ", "dim"), (clean(value_text(value)), "")])
+    return [_WHOSE, [], *out]
+
+
+def _whose(view: RunView, key: str) -> str:
+    provenance = view.config.get("provenance")
+    words = str(provenance.get(key) or "") if isinstance(provenance, dict) else ""
+    return MARKS.get(words.partition(":")[0].strip(), " ") if key else "-"
 
 
 def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
@@ -330,6 +331,7 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
     return [row for row in rows if row[1]]
 
 
+_WHOSE: Line = [(" P paper  I inferred  O ours", "dim")]
 _TRAIN = ("train.batch_size", "train.duration", "train.precision")
 
 

@@ -17,6 +17,7 @@ from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.run_cache import NO_LOG
 from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, EmbeddingHistory, RunView
 from lsc_tui.lines import Line, clean, fit, loss_text
+from lsc_tui.modals import Reader
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
@@ -35,7 +36,7 @@ from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 EVENT_LINES = 400
-PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
+PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#picture", "#classes")
 EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
 _LOG_FOOTER = "resume filter note copy cursor_right full follow fork stop checkpoint clipboard external delete"
 _EMBEDDINGS_FOOTER = (
@@ -70,8 +71,8 @@ class MonitorScreen(RunScreen):
         self.view_number = 0  # of the page of `m`
         self.grid = 0  # which of GRIDS
         self.metric_words = ""  # only metrics whose name holds them are in the grid
-        self.pane = self.top = 0
-        self.pane_chosen = self.everything = False
+        self.pane = 0
+        self.pane_chosen = False
         self.showing_embeddings = self._have_embeddings = False
         self.embedding_look = embeddings.EmbeddingLook()
         self._log_lines: list[str] = []
@@ -100,7 +101,6 @@ class MonitorScreen(RunScreen):
                 lambda view, *size: embeddings.table(view, self.history, self.embedding_look, *size),
                 divided=True,
             )
-        yield box("everything", lambda view, *size: panels.settings_panel(view, *size, everything=True, top=self.top))
         yield Panel(self._draw_readout, id="readout")
         with Container(id="panels"):
             yield box("machine", self._machine)
@@ -202,7 +202,7 @@ class MonitorScreen(RunScreen):
 
     def _settings(self, view: RunView, width: int, height: int) -> Sheet:
         if self.wide:
-            return panels.settings_panel(view, width, height, everything=False)
+            return panels.settings_panel(view, width, height)
         return panels.difference_line(self.app.store, view, width)
 
     def _events(self, view: RunView, width: int, height: int) -> Sheet:
@@ -391,7 +391,7 @@ class MonitorScreen(RunScreen):
 
     def why_not(self, name: str) -> str:
         """As for any run; over embeddings, keys of the axes of curves cannot act."""
-        if name.startswith(("metric", "mark", "pin", "grid")) and self.watched is None:
+        if name.startswith(("metric", "mark", "pin", "grid", "settings")) and self.watched is None:
             return self.no_run()
         if name in ("note", "copy") and self.searching:
             return ""
@@ -414,12 +414,7 @@ class MonitorScreen(RunScreen):
         return self.log_pane.page
 
     def action_move(self, rows: int) -> None:
-        """The log, or the settings while all of them are shown."""
-        if self.everything:
-            self.top = max(0, min(self.top + rows, 60))
-            self.redraw("#everything")
-        else:
-            self.log_pane.scroll(rows)
+        self.log_pane.scroll(rows)
 
     def action_follow(self) -> None:
         if self.log_pane.follow:
@@ -475,8 +470,8 @@ class MonitorScreen(RunScreen):
             super().action_copy()
 
     def action_settings(self) -> None:
-        self.everything = not self.everything
-        self.toggle("-all-settings")
+        view = self.targets()[0]
+        self.app.push_screen(Reader(f"settings of {view.id}", panels.all_settings(view)))
 
     def action_next_metric(self, by: int) -> None:
         if (view := self.watched) is not None:
@@ -548,8 +543,6 @@ class MonitorScreen(RunScreen):
             self.log_pane.find("")
         elif self.full:
             self._set_full(False)
-        elif self.everything:
-            self.action_settings()
         elif self.look.changed:
             self.action_look("whole", 0)
         elif self.metric_words:

@@ -24,7 +24,7 @@ from lsc_engine.studies.prepare import free_name
 from lsc_engine.studies.preset_list import data_found
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
 from lsc_tui.lines import Line, clean, ends, fit, pad, wrap
-from lsc_tui.modals import Choice
+from lsc_tui.modals import Choice, Reader, toml_lines
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
 from lsc_tui.screens.new_run.preset_list import PresetList, own_words, presets_csv
@@ -63,8 +63,8 @@ class NewScreen(LscScreen):
         self._drafts, self._own = self.app.config / "drafts", self.app.store.own_folder(self.app.folders[0])
         self.forms = {form.key: form for form in ([] if self.app.demo else read_drafts(self._drafts, self._own))}
         self.outcome: Outcome | None = None
-        self.checking = self.every = self.reading = False
-        self.toml_top = self._version = 0
+        self.checking = self.every = False
+        self._version = 0
         self.sizes = Sizes(self.app.plugin_words)
         self.pending: tuple[str, str] = ("", "")  # a system and its n, for the preset that is opened next
         self._logout = ""
@@ -80,7 +80,7 @@ class NewScreen(LscScreen):
             yield self.panel
             with Vertical(id="side"):
                 yield Box(self._follow, "follow", divided=True)
-                yield Box(self._toml, "toml")
+                yield Box(self._toml_begin, "toml")
         # At 80 columns: what is wrong with the highlighted row, what it is, else the first fault.
         yield Panel(lambda w, h: [[(fit(t, w), self._hint()[1])] for t in wrap(self._hint()[0], w)], id="problem")
 
@@ -140,7 +140,6 @@ class NewScreen(LscScreen):
         known.active = not on_form
         known.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
         self.set_class(on_form, "-form")
-        self.set_class(self.reading, "-toml")
         if form is not None:
             self.panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide))
         # A sentence that names what would help is shown whole.
@@ -148,19 +147,13 @@ class NewScreen(LscScreen):
         self.redraw("#where", "#shelf", "#form", "#follow", "#toml", "#problem", "#foot", "#message")
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
-        wide, row, entry = self.wide, self.panel.current, self.preset_list.current
+        row, entry = self.panel.current, self.preset_list.current
         if self.stage == "form":
             words = {**self.WORDS, "filter": "field"}
             if row is not None and row.kind == "setting":
                 words["mark"] = "next value"
-            names = _FORM_FOOTER.split()
-            if self.reading and not wide:  # the text lies over the form
-                words |= {"toml": "form", "back": "form"}
-                names = ["toml", "save"]
-            return names, words
+            return _FORM_FOOTER.split(), words
         opens = "fold" if entry is not None and entry.info is None else "open form"
-        if self.reading and not wide:  # the text lies over the list
-            return ["toml"], {"toml": "presets"}
         return self.FOOTER.split(), {**self.WORDS, "open": opens}
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
@@ -193,17 +186,16 @@ class NewScreen(LscScreen):
         facts.minutes = info.minutes if info is not None and not self.form.touched else None
         return facts.sheet(width, height, wide=self.wide)
 
-    def _toml(self, width: int, height: int) -> Sheet:
-        info, form, text = self.preset_list.info, self.form, ""
-        title = "TOML"
+    def _toml(self) -> tuple[str, str]:
+        """Title and text: of the form, else of the highlighted preset."""
+        info, form = self.preset_list.info, self.form
         if form is not None and (self.stage == "form" or self.wide):
-            title, text = "TOML as it will be saved", form.toml()
-        elif info is not None:
-            title, text = f"TOML of {clean(info.stem)}", info.text or info.fault
-        lines = text.splitlines()
-        top = self.toml_top = max(0, min(self.toml_top, len(lines) - height))
-        right = counted(len(lines), "line") if not self.wide else "r back" if self.reading else "r whole"
-        return title, right, [[(fit(f" {clean(line)}", width), "")] for line in lines[top : top + height]]
+            return "TOML as it will be saved", form.toml()
+        return (f"TOML of {clean(info.stem)}", info.text or info.fault) if info is not None else ("TOML", "")
+
+    def _toml_begin(self, width: int, height: int) -> Sheet:
+        title, text = self._toml()
+        return title, "r whole", [[(fit(f" {clean(line)}", width), "")] for line in text.splitlines()[:height]]
 
     def _hint(self) -> tuple[str, str]:
         form, row = self.form, self.panel.current
@@ -244,7 +236,7 @@ class NewScreen(LscScreen):
             self.call_after_refresh(self.say, words)
             form = before
         self.forms[form.key] = form
-        self.form, self.outcome, self.stage, self.reading = form, None, "form", False
+        self.form, self.outcome, self.stage = form, None, "form"
         self.panel.clear()
         system, n = self.pending
         if system and form.takes_system:
@@ -311,9 +303,7 @@ class NewScreen(LscScreen):
             self.check()
 
     def action_move(self, rows: int) -> None:
-        if self.reading:
-            self.toml_top = max(0, self.toml_top + rows)
-        elif self.stage == "presets" and not self.preset_list.infos:
+        if self.stage == "presets" and not self.preset_list.infos:
             self._early.append(partial(self.action_move, rows))
         elif self.stage == "presets":
             self.preset_list.move(rows)
@@ -336,11 +326,9 @@ class NewScreen(LscScreen):
             if form is None or on_presets:
                 return "the form shows the variants"
             return "" if len(form.names) > 1 else "there is one variant"
-        if name == "toml" and not self.reading:
+        if name == "toml":
             in_form = form is not None and (self.wide or not on_presets)
             return "" if in_form or self.preset_list.info is not None else "highlight a preset"
-        if name in ("open", "mark", "filter") and self.reading and not self.wide:
-            return "r shows what lies below the TOML"
         if name == "mark_none" and on_presets:
             return "" if self.kept is not None else "there are no changes of yours to drop"
         if name in ("mark", "mark_all", "mark_none"):
@@ -378,9 +366,7 @@ class NewScreen(LscScreen):
         self.show()
 
     def leave_layer(self) -> None:
-        if self.reading:
-            self.action_toml()
-        elif self.stage == "form":
+        if self.stage == "form":
             self.stage = "presets"
         elif self.preset_list.words:
             self._filter("")
@@ -396,7 +382,7 @@ class NewScreen(LscScreen):
             hints = SuggestFromList(names, case_sensitive=False)
             self.prompt("go to a field, such as batch_size", self._go_to_field, suggester=hints)
             return
-        self.stage, self.reading = "presets", False
+        self.stage = "presets"
         self.show()
         stems = (info.stem for info in self.preset_list.infos)
         words = SuggestFromList(
@@ -431,9 +417,8 @@ class NewScreen(LscScreen):
         self.save_as("presets.csv", lambda path: path.write_text(text))
 
     def action_toml(self) -> None:
-        self.reading = not self.reading
-        self.toml_top = 0
-        self.show()
+        title, text = self._toml()
+        self.app.push_screen(Reader(title, toml_lines(text)))
 
     def action_open(self) -> None:
         form, row = self.form, self.panel.current
