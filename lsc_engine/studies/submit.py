@@ -132,11 +132,12 @@ def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, sou
     """Create the runs of a study and submit what Slurm does not have yet. LscError without Slurm."""
     if not slurm.installed():
         raise LscError(NO_SLURM)
-    resources.chosen(), _site_lines(), _jobs()
-    begin_study(plan, options.runs_dir, source)
+    resources.chosen(), _site_lines()
     folder = study_folder(options.runs_dir, plan.study)
     with one_at_a_time(folder):
-        jobs = _jobs()
+        if (jobs := slurm.query()) is None:
+            raise LscError("squeue does not answer, so what is submitted already is unknown; nothing was submitted")
+        begin_study(plan, options.runs_dir, source)
         todo = arrays(plan, options, resources, jobs)
         replace_file(folder / TUNED, plan.to_toml().encode())
         replace_file(folder / _TASKS, "".join(f"{line}\n" for line in todo.lines).encode())
@@ -164,13 +165,6 @@ def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, sou
                     control.hand_over(path, slurm.Scheduler(f"{number}_{task}"), attempts[task])
             done.append(Stage(stage.name, stage.tasks, stage.text, stage.after, number))
     return Submission(folder, tuple(done), todo.left, todo.lines)
-
-
-def _jobs() -> slurm.Jobs:
-    """The jobs that Slurm has now. LscError if it does not answer."""
-    if (jobs := slurm.query()) is None:
-        raise LscError("squeue does not answer, so what is submitted already is unknown; nothing was submitted")
-    return jobs
 
 
 def arrays(plan: StudyPlan, options: ExecutionOptions, resources: Resources, jobs: slurm.Jobs | None) -> Submission:

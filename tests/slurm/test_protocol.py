@@ -220,12 +220,12 @@ def test_a_grid_grows_on_two_processes_as_on_one_host(
     assert chosen == open_run(tmp_path / "host/p/default/seed-0").config["optimizer"]["lr"]
 
 
-def test_without_an_answer_of_squeue_nothing_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_answer_of_squeue_no_run_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit.slurm, "installed", lambda: True)
     monkeypatch.setattr(submit.slurm, "query", lambda: None)
     with pytest.raises(LscError, match="squeue does not answer"):
         submit.submit(plan_study("demo"), ExecutionOptions(tmp_path / "runs"), submit.Resources(), {})
-    assert not (tmp_path / "runs").exists()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".slurm"]
 
 
 @pytest.mark.parametrize(
