@@ -203,7 +203,7 @@ class RunScreen(ChartScreen):
             return f"{reason}{more}" if reason else ""
         if name == "delete":
             moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
-            return self._reason() or (f"{named(moving)} is {moving[0].state}, stop it first" if moving else "")
+            return self._reason() or (f"stop first what is {moving[0].state}: {named(moving)}" if moving else "")
         return super().why_not(name)
 
     def _why_no_copy(self) -> str:
@@ -397,7 +397,7 @@ class RunScreen(ChartScreen):
 
             def done(_: None) -> None:
                 self.app.poller.rescan()
-                self.say(f"{what} is back")
+                self.say(f"back from the trash: {what}")
 
             self.in_thread(work, done)
 
@@ -411,7 +411,7 @@ class RunScreen(ChartScreen):
                     groups.setdefault((when, root, study), []).append((root, folder, name, place))
             found: list[Choice] = []
             for (when, _, study), runs in sorted(groups.items(), key=lambda group: group[0][0], reverse=True):
-                whole = [(f"{study}: {len(runs)} runs", runs)] if len(runs) > 1 else []
+                whole = [(f"{study}, {len(runs)} runs", runs)] if len(runs) > 1 else []
                 for what, chosen in [*whole, *((run[2], [run]) for run in runs)]:
                     found.append(Choice("", clean(what), f"deleted {when}", partial(bring_back, what, chosen)))
             return found

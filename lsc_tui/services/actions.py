@@ -31,10 +31,12 @@ EXPORTS = {
 
 
 def named(views: Sequence[RunView]) -> str:
-    """`fig9 n_min s2`, or `fig9: 6 runs`."""
-    first = views[0]
+    """`fig9 n_min s2`, `6 runs of fig9` or `6 runs of 2 studies`."""
+    first, studies = views[0], len({(view.root, view.study) for view in views})
     study = first.study.rpartition("/")[2]
-    return f"{study} {first.label} s{first.seed}" if len(views) == 1 else f"{study}: {len(views)} runs"
+    if len(views) == 1:
+        return f"{study} {first.label} s{first.seed}"
+    return f"{len(views)} runs of {study if studies == 1 else f'{studies} studies'}"
 
 
 def python(name: str, *words: str, text: str = "", seconds: float | None = None) -> str:

@@ -216,12 +216,25 @@ async def test_a_deleted_study_comes_back_in_one_step(runs: Path) -> None:
         await pause_until(pilot, lambda: not any(view.study == "mine" for view in app.store.runs.values()))
         await pilot.pause()
         assert table.current is not None, "another row is highlighted"
-        assert screen_of(app).message[0] == "moved to .trash: mine: 3 runs"
+        assert screen_of(app).message[0] == "moved to .trash: 3 runs of mine"
         await pilot.press("U")
-        await pause_until(pilot, lambda: "mine: 3 runs" in text_of(app) and "deleted runs" in text_of(app))
+        await pause_until(pilot, lambda: "mine, 3 runs" in text_of(app) and "deleted runs" in text_of(app))
         await pilot.press("enter")
         await pause_until(pilot, lambda: sum(view.study == "mine" for view in app.store.runs.values()) == 3)
         assert not notes.trashed(runs)
+
+
+async def test_a_question_on_a_group_counts_its_studies(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = screen_of(app)
+        screen.order.group = "state"
+        await pilot.press("/", *"state:finished", "enter")
+        await pilot.press("g", "D")
+        await pause_until(pilot, lambda: "U brings it back" in text_of(app))
+        views = screen.table.current.views  # type: ignore[union-attr]
+        studies = {view.study for view in views}
+        assert len(studies) > 1
+        assert f"delete {len(views)} runs of {len(studies)} studies" in text_of(app)
 
 
 def test_the_trash_overwrites_no_run(tmp_path: Path) -> None:

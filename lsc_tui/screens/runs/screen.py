@@ -481,7 +481,7 @@ class RunsScreen(RunScreen):
         self.hidden = self.hidden - keys if shown else self.hidden | keys
         self.app.ui.set(hidden=sorted(self.hidden))
         self.show()
-        self.say(f"{named(views)} is shown again" if shown else f"hidden: {named(views)}. A lists what is hidden")
+        self.say(f"shown again: {named(views)}" if shown else f"hidden: {named(views)}. A lists what is hidden")
 
     def action_hidden(self) -> None:
         self.with_hidden = not self.with_hidden
