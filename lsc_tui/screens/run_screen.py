@@ -26,7 +26,7 @@ from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView
 from lsc_tui.keymap import GROUPS
 from lsc_tui.lines import clean, error_words, size_text
-from lsc_tui.modals import Choice, Reader, report_lines, toml_lines
+from lsc_tui.modals import Choice, report_lines, toml_lines
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, move_in_queue, named, resume
 from lsc_tui.widgets.chart import Chart, Look
@@ -314,9 +314,7 @@ class RunScreen(ChartScreen):
         def done(text: str) -> None:
             if self.idle:
                 report = path.suffix == ".md"
-                self.app.push_screen(
-                    Reader(title, report_lines(text, self.size.width - 4) if report else toml_lines(text))
-                )
+                self.read(title, report_lines(text, self.size.width - 4) if report else toml_lines(text))
 
         self.in_thread(lambda: read_bytes(path, MAX_TOML).decode("utf-8", "replace"), done)
 

@@ -110,11 +110,6 @@ async def test_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tu
         await pilot.press("1", "g", "enter")
         await settle(app, pilot)
         await every_key_acts(app, pilot)
-        if size == SIZES[0]:
-            await pilot.press("escape", "d")
-            await settle(app, pilot)
-            assert {"metric", "log_y", "fold"}.isdisjoint(offered(app))
-            await every_key_acts(app, pilot)
 
 
 async def test_vectors_without_a_match(runs: Path) -> None:

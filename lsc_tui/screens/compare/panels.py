@@ -272,12 +272,9 @@ def verdict_lines(found: Compared, width: int, claims: Claims = ()) -> list[Line
     return out + [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
 
 
-def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
-    """Keys down, rows across; only those that differ, or all."""
+def settings_table(found: Compared, width: int) -> list[Line]:
+    """The settings that differ: keys down, rows across."""
     values = telling(found)
-    if everything:
-        tables = [settings_of(row.runs[0].config) for row in found.rows]
-        values = {key: [one.get(key) for one in tables] for key in dict.fromkeys(k for one in tables for k in one)}
     tries = [[one.values for one in found.comparison.tries.get(row.key, ())] for row in found.rows]
     tried = {key: [_tried(own, key) for own in tries] for key in dict.fromkeys(k for t in tries for v in t for k in v)}
     # A setting that was tried is shown with what was taken, though all took the same.
@@ -289,9 +286,8 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
     letters = [found.letters[row.key] for row in found.rows]
     out: list[Line] = [[(" " * room, ""), *((fit(letter, cell), style_of(letter)) for letter in letters)]]
     for key, cells in values.items():
-        style = "" if key in found.comparison.differing else "dim"
         words = [fit(clean(value_text(value)), cell - 1) + " " for value in cells]
-        out.append([(fit(f" {clean(key)}", room - 1) + " ", style), *((word, style) for word in words)])
+        out.append([(text, "") for text in (fit(f" {clean(key)}", room - 1) + " ", *words)])
     if not values:
         out.append([(" the rows differ in no setting", "dim")])
     known = [found.details[row.key] for row in found.rows]
@@ -308,6 +304,17 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
         who = "each" if count == len(own) else f"{sum(map(bool, own))} of {len(own)}"
         best.append(f"{key.rpartition('.')[2]}: best of {' '.join(map(value_text, most))}, tried for {who}")
     return [*out, *([[]] * bool(best)), *([(f" {text}", "dim")] for text in wrap(clean("; ".join(best)), width - 2))]
+
+
+def other_settings(found: Compared) -> list[Line]:
+    """The settings that `settings_table` leaves out, each with its value, or values."""
+    tables, shown = [settings_of(row.runs[0].config) for row in found.rows], telling(found)
+    names = [name for name in dict.fromkeys(name for table in tables for name in table) if name not in shown]
+    room, out = max(map(len, names), default=0), list[Line]()
+    for name in names:
+        values = dict.fromkeys(value_text(table.get(name)) for table in tables)
+        out.append([(f" {clean(name):<{room}}  ", "dim"), (clean(", ".join(values)), "")])
+    return out
 
 
 def _tried(tries: Sequence[Mapping[str, Any]], key: str) -> tuple[Any, ...]:

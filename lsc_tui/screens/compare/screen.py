@@ -80,7 +80,7 @@ class CompareScreen(ChartScreen):
         self.band = self.app.ui.get("compare_band", True)
         self.levels: dict[str, list[float]] | None = None
         self.report: Path | None = None  # the page written last
-        self.everything = self._busy = False
+        self._busy = False
         self._reader = Reader()
         self._requested: Request | None = None
         self._seen: tuple[list[str], list[str]] = ([], [])
@@ -217,7 +217,7 @@ class CompareScreen(ChartScreen):
         rows, (width, height) = len(found.rows), self.size
         if self.wide:
             room = max(10, width // 2 - 2)
-            below = max(len(self._verdict(found, room)), len(panels.settings_table(found, room, self.everything))) + 2
+            below = max(len(self._verdict(found, room)), len(panels.settings_table(found, room))) + 2
             rows, least, lines = rows + 3 + len(_seconds_note(found)), 8, 6
         else:
             below, least, lines = min(len(self._verdict(found, width)), height // 4) + 1, 4, 4
@@ -225,8 +225,7 @@ class CompareScreen(ChartScreen):
         free = height - lines - math.ceil(LEAST_CHART * height)
         rows = min(rows, max(free - below, free // 2, 4))
         self.set_height("#rows", rows)
-        alone = not self.wide and self.has_class("-settings")
-        self.set_height("#below", None if alone else max(least, min(below, free - rows)))
+        self.set_height("#below", max(least, min(below, free - rows)))
 
     def _verdict(self, found: Compared, width: int) -> list[Line]:
         return [[(" " * self.wide, ""), *line] for line in panels.verdict_lines(found, width - self.wide, self.claims)]
@@ -260,10 +259,8 @@ class CompareScreen(ChartScreen):
         if pane == 1:
             body, (title, right) = self._verdict(found, width), panels.verdict_title(found)
         else:
-            body = panels.settings_table(found, width, self.everything)
-            title = "settings: all" if self.everything else "settings: only those that differ"
-            away = "d only those that differ" if self.wide else "d back to the chart"
-            right = away if self.everything else "d all"
+            body = panels.settings_table(found, width)
+            title, right = "settings: only those that differ", "d all"
         top = self.tops[pane - 1] = max(0, min(self.tops[pane - 1], len(body) - height))
         if (more := len(body) - top - height) > 0:
             right = f"{right} · {'↑ ↓' if self.pane == pane else 'Tab'} {more} more"
@@ -328,8 +325,6 @@ class CompareScreen(ChartScreen):
     def why_not(self, name: str) -> str:
         if name in _ON_COMPARED and self.found is None:
             return "nothing is compared yet"
-        if name in _ON_CHARTS and name != "axis" and self.has_class("-settings"):
-            return "the settings lie over the charts, d takes them away"
         if name == "level" and self.metric.startswith(PREFIX):
             return "levels are of loss and accuracy"  # a machine has none to reach
         if name in ("pin", "open", "external") and self.table.current is None:
@@ -437,22 +432,17 @@ class CompareScreen(ChartScreen):
         self.show()
 
     def action_settings(self) -> None:
-        """Wide: differing or all. At 80 columns they stand in place of the chart: differing, all, away."""
-        if self.wide or self.has_class("-settings"):
-            self.everything = not self.everything
-        if not self.wide and not self.everything:
-            self.toggle_class("-settings")
-            self.pane = 2 if self.has_class("-settings") else 0
-        self.call_after_refresh(self.redraw_all)
+        """Those that differ, then all others."""
+        if (found := self.found) is not None:
+            table = panels.settings_table(found, self.size.width - 4)
+            self.read("settings of what is compared", [*table, [], *panels.other_settings(found)])
 
     def action_full(self) -> None:
         self.toggle("-full")
 
     def leave_layer(self) -> None:
-        layer = next((name for name in ("-settings", "-full") if self.has_class(name)), "")
-        if layer:
-            self.pane = 0
-            self.toggle(layer)
+        if self.has_class("-full"):
+            self.action_full()
         elif self.look.changed:
             self.action_look("whole", 0)
         elif self.pane:

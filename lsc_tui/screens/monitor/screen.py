@@ -17,7 +17,6 @@ from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.run_cache import NO_LOG
 from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, EmbeddingHistory, RunView
 from lsc_tui.lines import Line, clean, fit, loss_text
-from lsc_tui.modals import Reader
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
@@ -471,7 +470,7 @@ class MonitorScreen(RunScreen):
 
     def action_settings(self) -> None:
         view = self.targets()[0]
-        self.app.push_screen(Reader(f"settings of {view.id}", panels.all_settings(view)))
+        self.read(f"settings of {view.id}", panels.all_settings(view))
 
     def action_next_metric(self, by: int) -> None:
         if (view := self.watched) is not None:

@@ -24,7 +24,7 @@ from lsc_engine.studies.prepare import free_name
 from lsc_engine.studies.preset_list import data_found
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
 from lsc_tui.lines import Line, clean, ends, fit, pad, wrap
-from lsc_tui.modals import Choice, Reader, toml_lines
+from lsc_tui.modals import Choice, toml_lines
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
 from lsc_tui.screens.new_run.preset_list import PresetList, own_words, presets_csv
@@ -418,7 +418,7 @@ class NewScreen(LscScreen):
 
     def action_toml(self) -> None:
         title, text = self._toml()
-        self.app.push_screen(Reader(title, toml_lines(text)))
+        self.read(title, toml_lines(text))
 
     def action_open(self) -> None:
         form, row = self.form, self.panel.current
