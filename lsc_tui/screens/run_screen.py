@@ -41,14 +41,14 @@ ON_CURVES = (
 _KEPT = ("axis", "log_x", "log_y", "logit", "smoothing", "clip")
 
 
-# Command -> the states of runs that it acts on, None for all, and what is said of others.
-_STATES: dict[str, tuple[tuple[str, ...] | None, str]] = {
-    "stop": ((*MOVING, "queued"), "already"),
-    "checkpoint": (MOVING, "and cannot save now"),
-    "hold": (("queued",), "and does not wait"),
-    "resume": ((*ENDED, "queued"), "already"),
-    "note": (None, ""),
-    "tag": (None, ""),
+# Command -> the states of runs that it acts on, None for all.
+_STATES: dict[str, tuple[str, ...] | None] = {
+    "stop": (*MOVING, "queued"),
+    "checkpoint": MOVING,
+    "hold": ("queued",),
+    "resume": (*ENDED, "queued"),
+    "note": None,
+    "tag": None,
 }
 
 
@@ -153,7 +153,7 @@ class RunScreen(ChartScreen):
     def _in_state(self, *states: str) -> list[RunView]:
         return [view for view in self.targets() if view.state in states]
 
-    def _reason(self, states: Sequence[str] | None = None, words: str = "") -> str:
+    def _reason(self, states: Sequence[str] | None = None) -> str:
         """Why nothing can be done to the runs: there is none, they are another's, none is in one of the states."""
         views = self.targets()
         if not views:
@@ -164,7 +164,7 @@ class RunScreen(ChartScreen):
             return f"{views[0].status.owner or 'another'}'s folder is read only"
         if states is not None and not any(view.state in states for view in views):
             found = " or ".join(dict.fromkeys(view.state for view in views))
-            return f"all are {found}" if len(views) > 1 else f"{found} {words}"
+            return f"all are {found}" if len(views) > 1 else f"it is {found}"
         return ""
 
     def _act(self, views: Sequence[RunView], act: Callable[[RunView], object], words: str) -> None:
@@ -185,9 +185,9 @@ class RunScreen(ChartScreen):
         if name == "resume" and len(views) > 1 and self._in_state("queued") and not self._in_state(*ENDED):
             return self._reason() or "highlight the run to start out of its turn"
         if name in _STATES:
-            return self._reason(*_STATES[name])
+            return self._reason(_STATES[name])
         if name in ("earlier", "later"):
-            reason = self._reason(("queued",), "and waits for no turn") or self._why_no_copy()
+            reason = self._reason(("queued",)) or self._why_no_copy()
             return reason or ("" if len(self._queue()) > 1 else "no other run waits in its queue")
         if name in ("toml", "export", "clipboard", "external"):
             return "" if views else self.no_run()

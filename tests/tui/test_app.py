@@ -51,7 +51,7 @@ async def test_a_key_that_cannot_act_says_why(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         await pilot.press("g", "down", "R")
         await pilot.pause()
-        assert "R: finished already" in text_of(app).splitlines()[-1]
+        assert "R: it is finished" in text_of(app).splitlines()[-1]
 
 
 async def test_a_question_defaults_to_no_and_names_the_run(runs: Path) -> None:

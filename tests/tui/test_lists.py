@@ -305,7 +305,7 @@ async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> Non
         await pause_until(pilot, lambda: "1st" in text_of(app).splitlines()[3])
         assert not requests.pending(folders["one/A-384/seed-0"])
         await pilot.press("G", "Q")
-        assert "does not wait" in screen_of(app).message[0]
+        assert "it is finished" in screen_of(app).message[0]
         # Before the list follows: as the folders are by then.
         app.poller.stop()
         await pilot.press("g", "down", "down")
