@@ -37,15 +37,6 @@ STYLES = ("-", "--", "-.", ":")
 plt.rcParams |= {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7}
 plt.rcParams |= {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lsc"}
 plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False}
-# Attributes of an SVG that hold coordinates, in points; texts are left as they are.
-_PLACED = re.compile(r'(?<=\s)(d|x|y|x1|x2|y1|y2|cx|cy|points|transform|width|height)="([^"]*)"')
-_NUMBER = re.compile(r"-?\d+\.\d+")
-_FAMILY = re.compile(r"font-family: 'DejaVu Sans'(, [^;\"]*)?, sans-serif")
-_UPRIGHT = re.compile(r' transform="rotate\(-?0 [^"]*\)"')
-# A line to (nearly) where it began, which round ends make a dot.
-_DOT = re.compile(r"M (\S+) (\S+) L (\S+) \2(?: (?=M)|$)")
-_MARKER = re.compile(r'<path id="(\w+)" d="[^"]*" style="([^"]*)"/>')
-_USE = re.compile(r'(<use xlink:href="#(\w+)"[^>]*?) style="([^"]*)"/>')
 
 
 def _escaped(text: str) -> str:
@@ -70,40 +61,12 @@ def _panels(count: int, width: float, height: float, y_label: str) -> tuple[Any,
     return figure, list(grid.flat[:count])
 
 
-def tidy(path: Path) -> None:
-    """Make an SVG file of matplotlib small: short coordinates, one line a path, one font name, no style twice."""
-
-    def number(found: re.Match[str]) -> str:
-        text = f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
-        return "0" if text == "-0" else text
-
-    def dot(found: re.Match[str]) -> str:
-        near = abs(float(found[1]) - float(found[3])) < 0.02
-        return f"M {float(found[1]):.1f} {float(found[2]):.1f}h0" if near else found[0]
-
-    def attribute(found: re.Match[str]) -> str:
-        name, value = found[1], found[2]
-        if name == "transform" and "scale" in value:
-            # A scale multiplies what it holds: a hundredth may be much.
-            return found[0]
-        value = " ".join(_NUMBER.sub(number, value).split())
-        return f'{name}="{_DOT.sub(dot, value) if name == "d" else value}"'
-
-    text = _PLACED.sub(attribute, path.read_text(encoding="utf-8"))
-    text = _UPRIGHT.sub("", _FAMILY.sub("font-family: 'DejaVu Sans', sans-serif", text))
-    styles = dict(_MARKER.findall(text))
-    text = _USE.sub(lambda one: f"{one[1]}/>" if styles.get(one[2]) == one[3] else one[0], text)
-    path.write_text(re.sub(r"\n +", "\n", text), encoding="utf-8")
-
-
 def save(figure: Any, paths: Sequence[Path], dpi: float = DPI) -> list[Path]:
     """Write the figure in the format of each path's ending, the same bytes for the same figure; it is closed."""
     for path in paths:
         dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
         with whole_file(path) as part:
             figure.savefig(part, dpi=dpi, metadata={dated: None} if dated else None)
-            if path.suffix == ".svg":
-                tidy(part)
         # Laid out once: a second file is the same picture.
         figure.set_layout_engine("none")
     plt.close(figure)
