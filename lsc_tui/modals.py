@@ -116,8 +116,9 @@ def report_lines(source: str, width: int) -> list[Line]:
     out = list[Line]()
     for tabular, found in groupby(map(clean, source.splitlines()), lambda line: line.startswith("|")):
         lines, columns = list(found), list[list[str]]()
-        if tabular and len(lines) > 1:
-            rows = [[cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip(" |"))] for line in lines]
+        if tabular and len(lines) > 1 and set(lines[1]) <= set("|-: "):
+            parts = [_CELL.split(line.strip().removeprefix("|").removesuffix("|")) for line in lines]
+            rows = [[cell.strip().replace("\\|", "|") for cell in row] for row in parts]
             for head, mark, *cells in zip_longest(*rows, fillvalue=""):
                 room, align = max(map(cell_len, (head, *cells))), ">" if mark.endswith(":") else "<"
                 columns.append([fit(cell, room, align) for cell in (head, "─" * room, *cells)])

@@ -12,6 +12,7 @@ from lsc_engine.studies.prepare import write_study
 from lsc_engine.studies.preset_list import OWN
 from lsc_tui.data.filters import Filter
 from lsc_tui.data.reports import ReportReader, made_words
+from lsc_tui.modals import report_lines
 from lsc_tui.screens.new_run.preset_list import entries
 from tests.tui.tui_helpers import open_app, text_of
 from tests.waiting import pause_until
@@ -65,6 +66,14 @@ def test_a_filter_finds_them_by_words_alone(outcome: Path) -> None:
     assert Filter("!there")(one)
     assert not Filter("there")(one)
     assert not Filter("loss<0.3")(one)
+
+
+def test_a_table_keeps_its_empty_cells() -> None:
+    lines = report_lines("|  | a | b |\n| --- | --- | ---: |\n| x |  |  |\n|| y \\| z | 12 |\n| torn", 60)
+    assert ["".join(text for text, _ in line).rstrip() for line in lines] == [
+        "│       a       b", "│ ────  ─────  ──", "│ x", "│       y | z  12", "│ torn",
+    ]  # fmt: skip
+    assert [line[0][0] for line in report_lines("| no\n| table\n", 60)] == ["| no", "| table"]
 
 
 async def test_runs_shows_and_opens_them(outcome: Path) -> None:
