@@ -1,4 +1,4 @@
-"""machine.jsonl: what is sampled, by whom, how much is kept, and what is made of it."""
+"""machine.jsonl: what is sampled, by whom, and what is made of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from lsc_engine.common.hardware import Gpu, Hardware, Sampler
 from lsc_engine.runs.folder import machine
 from lsc_engine.runs.folder.lock import LostRunError
-from lsc_engine.runs.folder.machine import BUSY, THROTTLED, MachineRecorder, load_record, slowed_by, thinned
+from lsc_engine.runs.folder.machine import BUSY, THROTTLED, MachineRecorder, load_record, slowed_by
 from lsc_engine.runs.folder.writer import MetricsLog, RunWriter
 from lsc_engine.runs.metrics.machine import MachineTail, Sample
 from lsc_engine.runs.read.run import open_run
@@ -261,38 +261,6 @@ def test_the_own_gpus_and_why_they_are_slow(
     assert found.shared is (processes > 1)
     assert found.record()["gpu_throttled"] == 1.0
     assert slowed_by(found.record() | {"load": 0, "waited": 0}) == THROTTLED
-
-
-@pytest.mark.parametrize("days", [3, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_long_run_is_kept_evenly_in_bounded_size(days: int) -> None:
-    """Days with a pause, at a limit that an hour fills: no part is kept ten times as densely as another, but for the
-    newest."""
-    line, kept, size = SAMPLE.line().replace(b"1000000000.0", b"%.1f"), b"", 0
-    limit, largest = 360 * len(line), 0
-    times = [10.0 * i + (6_750 * days if i > 3_250 * days else 0) for i in range(8_640 * days)]
-    pending: list[bytes] = []
-    for time in times:
-        pending.append(line % time)
-        size += len(pending[-1])
-        if size > limit:
-            kept = thinned(kept + b"".join(pending))
-            largest, pending, size = max(largest, size), [], len(kept)
-    stamps = [json.loads(row)["time"] for row in (kept + b"".join(pending)).splitlines()]
-    assert largest <= limit + 2 * len(line)
-    assert len(stamps) > 70
-    assert stamps[0] == 0
-    assert stamps[-1] == times[-1]
-    counts = np.histogram(stamps, bins=20, range=(0, times[-1]))[0]
-    busy = [int(count) for i, count in enumerate(counts) if not 7 <= i <= 8]
-    assert max(busy[:-1]) <= 10 * min(busy)
-
-
-def test_thinning_ends_whatever_the_clock_does() -> None:
-    same = SAMPLE.line() * 1000
-    assert len(thinned(same)) <= 0.8 * len(same)
-    back = b"".join(sample(1, time=-float(i)).line() for i in range(1000))
-    assert len(thinned(back)) <= 0.8 * len(back)
-    assert thinned(b"{torn\n") == thinned(b"") == b""
 
 
 def test_what_counts_as_overloaded_and_as_throttled() -> None:

@@ -8,13 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from lsc_engine.common.hardware import Sampler
-from lsc_engine.common.safe_io import number_of, replace_file
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.runs.folder.layout import MACHINE
 from lsc_engine.runs.folder.lock import LostRunError
 from lsc_engine.runs.folder.writer import MetricsLog, RunWriter
@@ -23,8 +22,6 @@ from lsc_engine.runs.metrics.machine import GPU_THROTTLED, LOAD, Sample
 EVERY = 10.0
 # The first sample comes sooner: a run of seconds has one as well.
 _FIRST = 1.0
-# A longer file is thinned: four days of one GPU at full resolution.
-MAX_BYTES = 8 << 20
 # Samples that wait for room on a full disk: an hour.
 _MAX_PENDING = 360
 # A driver that does not answer any more delays the end of a run by this.
@@ -135,10 +132,6 @@ class MachineRecorder:
         self.shared = self.shared or any(len(gpu.processes) > 1 for gpu in hardware.gpus)
         self._writer.check()
         self._log.append(sample.line())
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_size > MAX_BYTES:
-                self._log.close()
-                replace_file(self._path, thinned(self._path.read_bytes()), durable=False)
 
     def record(self) -> dict[str, Any]:
         """What `load_record` has, the share of time that the thread waited, and how often it was throttled."""
@@ -154,17 +147,3 @@ class MachineRecorder:
             if key != "processors" and isinstance(other, int | float):
                 found[key] = other if value is None else max(value, other)
         return found
-
-
-def thinned(data: bytes) -> bytes:
-    """The lines of machine.jsonl without about every other one of those closest in time."""
-    samples = [(sample.time, line) for line in data.splitlines(keepends=True) if (sample := Sample.parse(line))]
-    gaps = [after[0] - before[0] for before, after in pairwise(samples)]
-    least = 1.5 * median(gaps) if gaps else 0.0
-    kept: list[tuple[float, bytes]] = []
-    for when, line in samples:
-        # A clock that was set back begins anew.
-        if not kept or not 0 <= when - kept[-1][0] < least:
-            kept.append((when, line))
-    chosen = kept if len(kept) <= 0.8 * len(samples) else samples[::2]
-    return b"".join(line for _, line in chosen)
