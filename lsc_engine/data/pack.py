@@ -1,21 +1,18 @@
 """Packing a data set of image files into one memory-mapped uint8 file, resumable and hashed.
 
-    DATA/packed/imagenet-train-32px.u8          images one after another, each [3, 32, 32]
-    DATA/packed/imagenet-train-32px.files.npz   names, sizes and times of change of the files that it was made from
-    DATA/packed/imagenet-train-32px.json        manifest with classes, counts and sha256, written last
+    DATA/packed/imagenet-train-32px.u8     images one after another, each [3, 32, 32]
+    DATA/packed/imagenet-train-32px.json   manifest with classes, counts and sha256, written last
 
-A copy is compared with its files whenever it is opened, and made anew where they differ, with the images of files that
-did not change out of the old copy. Images that cannot be read are named in the manifest. Until it is whole it is called
-.u8.part, with the number of images safely on disk in .part.json; after a kill it goes on there.
+A copy is compared with its files whenever it is opened, and made anew if any of them has changed. Images that cannot be
+read are named in the manifest. Until it is whole it is called .u8.part, with the number of images safely on disk in
+.part.json; after a kill it goes on there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -23,12 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.safe_io import replace_file, replace_json
-from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
+from lsc_engine.common.safe_io import replace_json
+from lsc_engine.data.imagefiles import DECODER, FileReader, decoder_version
 from lsc_engine.data.listing import ImageFiles, data_name
 
 FORMAT = 2
@@ -37,10 +34,7 @@ _READABLE = (1, FORMAT)
 # Image sizes for which training packs by itself.
 LARGEST_AUTOMATIC = 64
 SYNC_BYTES = 32 * 2**20
-_PART, _PART_RECORD, _FILES = ".u8.part", ".part.json", ".files.npz"
-# Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): how many
-# of them are decoded and compared with the packed images, and the mean difference in grey levels that is allowed.
-_COMPARED, _SAME = 256, 1.0
+_PART, _PART_RECORD = ".u8.part", ".part.json"
 
 
 @dataclass(frozen=True)
@@ -147,22 +141,17 @@ def pack(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, say):
-            found, old = read_manifest(path), None
-            if found is not None:
-                if (same := _matching(found, wanted, reader, path)) is not None:
-                    if same != found:
-                        with contextlib.suppress(OSError):
-                            replace_json(path.with_suffix(".json"), asdict(same))
-                    return same
-                old = _Old.read(path, found)
-                say(f"{path} is made anew: {_why(found, old, files)}")
-            return _write(reader, path, wanted, old, say, workers, sync_bytes)
+            if (found := read_manifest(path)) is not None:
+                if (why := _outdated(found, wanted)) is None:
+                    return found
+                say(f"{path} is made anew: {why}")
+            return _write(reader, path, wanted, say, workers, sync_bytes)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
         # A data folder that only others may write, with a copy that needs no writing.
         found = read_manifest(path) if forbidden else None
-        if found is not None and (same := _matching(found, wanted, reader, path)) is not None:
-            return same
+        if found is not None and _outdated(found, wanted) is None:
+            return found
         then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
         raise LscError(f"packing into {path} stopped: {error.strerror or error}; {then}") from error
 
@@ -183,74 +172,14 @@ def _counted(files: ImageFiles) -> tuple[tuple[str, int], ...]:
     return tuple(zip(files.classes, counts, strict=True))
 
 
-def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path) -> Manifest | None:
-    if found.listing != wanted.listing or found.decoder != DECODER:
-        return None
-    if wanted.changed <= found.changed:
-        return found
-    # Same names, sizes and times, but entries changed later: by chmod or a copy that keeps times, or the content too.
-    files = reader.files
-    out = {number for number, _ in found.bad}
-    later = np.nonzero(files.stamps[:, 2] > found.changed)[0]
-    later = later[[number not in out for number in later.tolist()]]
-    some = later[np.linspace(0, len(later) - 1, min(_COMPARED, len(later))).astype(np.int64)]
-    rows = some - np.searchsorted(np.array(sorted(out), dtype=np.int64), some)
-    packed = PackedReader(path, found).read(torch.from_numpy(rows))
-    for image, number in zip(packed, some.tolist(), strict=True):
-        try:
-            own = reader.read(torch.tensor([number]))[0]
-        except BadImageError:
-            return None
-        if (own.int() - image.int()).abs().float().mean().item() > _SAME:
-            return None
-    return replace(found, changed=wanted.changed)
-
-
-class _Old(NamedTuple):
-    """A packed copy that does not match its files any more: which of its images still can be used. `rows`: name of a
-    file -> its row, size and time."""
-
-    pixels: np.ndarray
-    rows: dict[bytes, tuple[int, int, int]]
-    changed: int
-
-    @classmethod
-    def read(cls, path: Path, manifest: Manifest) -> _Old | None:
-        """None where it is not known which files a copy was made from, or others images were made of them."""
-        if manifest.decoder != DECODER or not manifest.images:
-            return None
-        try:
-            with path.with_suffix(_FILES).open("rb") as file, np.load(file, allow_pickle=False) as table:
-                if str(table["listing"]) != manifest.listing:
-                    return None
-                names, ends = table["names"].tobytes(), table["ends"].tolist()
-                stamps = zip(table["sizes"].tolist(), table["times"].tolist(), strict=True)
-        except Exception:  # a damaged file raises errors of many kinds
-            return None
-        places = zip([0, *ends[:-1]], ends, stamps, strict=True)
-        rows = {names[start:end]: (row, *stamp) for row, (start, end, stamp) in enumerate(places)}
-        shape = (manifest.images, manifest.channels, manifest.size, manifest.size)
-        pixels = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
-        return cls(pixels, rows, manifest.changed) if len(rows) == manifest.images else None
-
-    def row(self, files: ImageFiles, number: int) -> int:
-        """The row that holds image `number` of `files`, -1 where the file is new or was changed."""
-        row, *own = self.rows.get(bytes(files.names[number]), (-1, 0, 0))
-        *stamps, changed = files.stamps[number].tolist()
-        return row if own == stamps and changed <= self.changed else -1
-
-
-def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
+def _outdated(found: Manifest, wanted: Manifest) -> str | None:
+    """Why a packed copy cannot stand for its files; None if it can. A change of rights counts as one of content, since
+    both leave a later time of the entry alone."""
     if found.decoder != DECODER:
         return "it is of an earlier version, which read some kinds of images otherwise"
-    if old is None:
-        return "its files have changed"
-    names = set(files.names.tolist())
-    new, gone = len(names - old.rows.keys()), len(old.rows.keys() - names)
-    changed = sum(old.row(files, number) < 0 for number in range(len(files))) - new
-    counts = {"changed": changed, "new": new, "removed": gone}
-    words = [f"{count:,} {what}" for what, count in counts.items() if count > 0]
-    return f"images have changed ({', '.join(words) or 'their order'})"
+    if found.listing != wanted.listing:
+        return "images have changed"
+    return "files were changed or copied after it was made" if wanted.changed > found.changed else None
 
 
 def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[int, str]]]:
@@ -258,7 +187,7 @@ def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[
     part, nothing = path.with_suffix(_PART), (0, 0, list[tuple[int, str]]())
     try:
         record = json.loads(path.with_suffix(_PART_RECORD).read_text(encoding="utf-8"))
-        if record["listing"] != wanted.listing or record["decoder"] != DECODER:
+        if (record["listing"], record["changed"], record["decoder"]) != (wanted.listing, wanted.changed, DECODER):
             return nothing
         # Killed between the last rename and the manifest: the data is whole under its final name.
         if not part.exists() and not path.with_suffix(".json").exists():
@@ -271,45 +200,17 @@ def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[
         return nothing
 
 
-def _images(
-    reader: FileReader, wanted: Manifest, old: _Old | None, looked: int, workers: int | None
-) -> Iterator[tuple[int, np.ndarray, list[tuple[int, str]]]]:
-    """(files looked at so far, uint8 [G, C, S, S], (number, why) of bad files) beyond `looked`, a block at a time; from
-    the old copy where it has them."""
-    from lsc_engine.data.stream import block_of, read_all
-
-    files, step = reader.files, block_of(wanted.image_bytes, workers)
-
-    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(looked, len(files), step):
-            numbers = np.arange(start, min(start + step, len(files)))
-            rows = [-1 if old is None else old.row(files, number) for number in numbers.tolist()]
-            yield numbers, np.array(rows, dtype=np.int64)
-
-    # Decoding runs ahead of writing, in the same order.
-    requests = (torch.from_numpy(n[r < 0]) for n, r in blocks() if (r < 0).any())
-    decoded = read_all(reader.read_usable, requests, wanted.image_bytes, len(files) - looked, workers=workers)
-    shape = (wanted.channels, wanted.size, wanted.size)
-    for numbers, rows in blocks():
-        fresh, bad = next(decoded) if (rows < 0).any() else (torch.empty((0, *shape), dtype=torch.uint8), [])
-        good = ~np.isin(numbers, [number for number, _ in bad])
-        pixels = np.empty((len(numbers), *shape), dtype=np.uint8)
-        pixels[(rows < 0) & good] = fresh.numpy()
-        if old is not None and (rows >= 0).any():
-            pixels[rows >= 0] = old.pixels[rows[rows >= 0]]
-        yield int(numbers[-1]) + 1, pixels[good], bad
-
-
 def _write(
     reader: FileReader,
     path: Path,
     wanted: Manifest,
-    old: _Old | None,
     say: Callable[[str], None],
     workers: int | None,
     sync_bytes: int,
 ) -> Manifest:
-    """Write the data file, of which a part may be there, then what it was made from, then the manifest."""
+    """Write the data file, of which a part may be there, then the manifest."""
+    from lsc_engine.data.stream import block_of, read_all
+
     files, part = reader.files, path.with_suffix(_PART)
     total, (done, start, bad) = len(files), _images_on_disk(path, wanted)
     need, free = (wanted.images - done) * wanted.image_bytes, shutil.disk_usage(path.parent).free
@@ -322,9 +223,11 @@ def _write(
         digest = hashlib.sha256()
         while content := file.read(2**23) if done else b"":
             digest.update(content)
-        pending, reported = 0, start
-        for looked, images, found in _images(reader, wanted, old, start, workers):
-            content = images.tobytes()
+        pending, reported, step = 0, start, block_of(wanted.image_bytes, workers)
+        requests = [torch.arange(first, min(first + step, total)) for first in range(start, total, step)]
+        decoded = read_all(reader.read_usable, requests, wanted.image_bytes, total - start, workers=workers)
+        for request, (images, found) in zip(requests, decoded, strict=True):
+            looked, content = int(request[-1]) + 1, images.numpy().tobytes()
             file.write(content)
             digest.update(content)
             bad += found
@@ -332,7 +235,8 @@ def _write(
             if pending >= sync_bytes or looked == total:
                 file.flush()
                 os.fsync(file.fileno())
-                record = {"listing": wanted.listing, "decoder": DECODER, "images": done, "looked": looked, "bad": bad}
+                origin = {"listing": wanted.listing, "changed": wanted.changed, "decoder": DECODER}
+                record = origin | {"images": done, "looked": looked, "bad": bad}
                 replace_json(path.with_suffix(_PART_RECORD), record)
                 pending = 0
             if looked - reported >= total / 20:
@@ -340,15 +244,11 @@ def _write(
                 reported = looked
     good = np.ones(total, dtype=bool)
     good[[number for number, _ in bad]] = False
-    used = files.chosen(good)
-    manifest = replace(wanted, images=done, classes=_counted(used), bad=tuple(bad), sha256=digest.hexdigest())
+    classes = _counted(files.chosen(good))
+    manifest = replace(wanted, images=done, classes=classes, bad=tuple(bad), sha256=digest.hexdigest())
     # The old manifest goes before the old data, so that it never stands beside the new.
     path.with_suffix(".json").unlink(missing_ok=True)
     os.replace(part, path)
-    names, table = used.names.tolist(), io.BytesIO()
-    columns: Any = {"names": np.frombuffer(b"".join(names), dtype=np.uint8), "ends": np.cumsum([*map(len, names)])}
-    np.savez(table, listing=wanted.listing, **columns, sizes=used.stamps[:, 0], times=used.stamps[:, 1])
-    replace_file(path.with_suffix(_FILES), table.getvalue())
     replace_json(path.with_suffix(".json"), asdict(manifest))
     path.with_suffix(_PART_RECORD).unlink(missing_ok=True)
     return manifest
