@@ -1,6 +1,7 @@
-"""Whether one variant was faster than another, seed by seed, by accuracy and by loss separately. A level decides where
-one side was there before the other, each known to within the evaluation before. A run that diverged never gets there;
-one that finished without the level, or lost it again, was not there for its length; any other may still get there."""
+"""Whether one variant was faster than another, seed by seed, by accuracy and by loss separately: first at the hardest
+level that one of them reached, and later at none, each place known to within the evaluation before. A run that diverged
+never gets there; one that finished without the level, or lost it again, was not there for its length; any other may
+still get there."""
 
 from __future__ import annotations
 
@@ -27,12 +28,13 @@ _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`row` against `baseline` (labels) by one kind of metric. Of `seeds` in all, `agree` came first at all levels that
-    are decided, `against` at none, `split` at some, and in `tied` all were equal at the resolution; in the rest neither
-    got there. `open` of them have a run that may still change that, and of `waiting` among these nothing is known yet.
-    `levels` (metric, value) are those decided, easiest first, with the `speeds` at them. `rates`: settings that both
-    tried -> the verdict there; `edge`: the best settings that lie at the edge of what was tried. `note` stands in place
-    of a verdict ("other loss", "other data")."""
+    """`row` against `baseline` (labels) by one kind of metric. Of `seeds` in all, `agree` came first at the hardest
+    level that is decided and later at none, `split` first at some and later at others, `against` later at some and
+    first at none; `tied` were equal at the hardest and later at none; in the rest neither got there. `open` of them
+    have a run that may still change that, and of `waiting` among these nothing is known yet. `levels` (metric, value)
+    are those decided, easiest first, with the `speeds` at them. `rates`: settings that both tried -> the verdict there;
+    `edge`: the best settings that lie at the edge of what was tried. `note` stands in place of a verdict ("other loss",
+    "other data")."""
 
     row: str
     baseline: str
@@ -255,18 +257,19 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
         pairs = [] if common else [(run.seed, first.seed) for run in row.runs for first in base.runs[:1]]
     for seed, other in pairs:
         state, opposite = row.states.get(seed, ""), base.states.get(other, "")
-        results = set()
+        results, hardest = set(), dict[str, str]()
         for ours, opponent in zip(own, theirs, strict=True):
             if seed in ours.by_seed and other in opponent.by_seed:
                 result = _order(ours.by_seed[seed], opponent.by_seed[other], unit, state, opposite)
                 results.add(result)
                 if result != _NEITHER:
                     decided.add((ours.metric, ours.level))
-        ahead, behind = _AHEAD in results, _BEHIND in results
+                    hardest[ours.metric] = result
+        ahead, behind, equal = _AHEAD in results, _BEHIND in results, _TIED in hardest.values()
         split += ahead and behind
-        agree += ahead and not behind
+        agree += ahead and not behind and not equal
         against += behind and not ahead
-        tied += _TIED in results and not ahead and not behind
+        tied += equal and not behind
         unfinished = not {state, opposite} <= ENDED
         undecided += unfinished
         waiting += unfinished and not results - {_NEITHER}

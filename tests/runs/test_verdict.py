@@ -68,6 +68,20 @@ def test_accuracy_and_loss_may_tell_different_things(make_run: MakeRun, tmp_path
     assert by_loss.open == 0
 
 
+def test_equal_at_the_hardest_level_is_not_resolved_though_an_easier_one_is_reached_first(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for variant, dim, easy in (("a", 4, 20), ("b", 12, 10), ("c", 16, 20)):
+        hard = 40 if variant == "c" else 50
+        with RunWriter.open(make_run(variant=variant, dim=dim), device="cpu", total_steps=60, echo=False) as writer:
+            for step in range(0, 61, 10):
+                loss = 1.0 if step < easy else 0.7 if step < hard else 0.4
+                writer.metrics(step, step / 10, step * 0.5, {"train/loss": loss})
+            writer.finish("finished", 0)
+    found = verdicts(compare(list_runs([tmp_path / "runs"]), levels={"train/loss": [0.8, 0.5]}))
+    assert [(one.row, str(one)) for one in found] == [("b", "not resolved"), ("c", "holds, 1 of 1 seed")]
+
+
 def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_path: Path) -> None:
     train(make_run(variant="a"), 1.0, 0.6)
     train(make_run(variant="b"), 2.0, 0.6, until=20, state="running")

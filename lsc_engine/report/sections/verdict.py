@@ -35,10 +35,10 @@ METRICS = {
 }
 # What the results of claims mean, for who reads one page only.
 _READING = {
-    "faster": "Faster: at every level that the preset fixes, the epochs to it are fewer, by more than the resolution "
-    "of the evaluations, each variant with the settings that bring it there first. It holds where that is so in every "
-    "seed. Differs by level: at some levels only; by seed: in some seeds only. Depends on the rate: at settings that "
-    "both tried the other is ahead.",
+    "faster": "Faster: the epochs to the hardest level that one of both reaches are fewer, by more than the "
+    "resolution of the evaluations, and to no level more, each variant with the settings that bring it there first. "
+    "It holds where that is so in every seed. Differs by level: fewer to some levels, more to others; by seed: in "
+    "some seeds only. Depends on the rate: at settings that both tried the other is ahead.",
     "better": "Better: every seed ends ahead, and the mean by more than the margin.",
     "similar": "As good as: every seed ends at most the margin behind, or ahead.",
     "equal": "Equal: every seed ends within the margin, either way.",
