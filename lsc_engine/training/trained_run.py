@@ -65,7 +65,7 @@ class TrainedRun:
 
     Its input are images uint8 [`channels`, `image_size`, `image_size`]. `images`: the number of its training images;
     `files`: the hash of their file names and sizes (`ImageFiles.content`), None if unknown; `names`: those of its
-    classes in the order of the labels, empty if they have none; `unnamed`: a sentence if they are not certain.
+    classes in the order of the labels, empty if they have none; `unnamed`: a sentence if they are not known.
     """
 
     config: RunConfig
@@ -108,7 +108,7 @@ class TrainedRun:
             yield self.embed(batch.images), batch.labels.to(self.device)
 
 
-def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> TrainedRun:
+def open_trained(run: Run, *, device: torch.device, at: int | None = None) -> TrainedRun:
     """The run with its newest good checkpoint (that of step `at`, if given). UsageError if there is none."""
     config = load_run_config(run.path / PRESET)
     found = checkpointing.load_newest(run.path, at=at)
@@ -118,7 +118,7 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     identity = json.loads(found.state["identity"])
     images, classes, size = (int(identity["data"][key]) for key in ("images", "classes", "size"))
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
-    names, unnamed = _class_names(run, config, classes, data_dir)
+    names, unnamed = _class_names(run, config, classes)
     n, seed = latent_dim(config, classes), derive_seed(config.seed, "model")
     residual = config.train.residual
     model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed, residual=residual).to(device)
@@ -137,10 +137,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     )
 
 
-def _class_names(
-    run: Run, config: RunConfig, classes: int, data_dir: Path | None
-) -> tuple[tuple[str, ...], str | None]:
-    """The names of the run's classes, and a sentence if they are not certain."""
+def _class_names(run: Run, config: RunConfig, classes: int) -> tuple[tuple[str, ...], str | None]:
+    """The names of the run's classes, and a sentence if they are not known."""
     data = config.data
     if data.labels == "unique":
         return (), None
@@ -152,18 +150,11 @@ def _class_names(
         return names, None
     if names:
         return (), f"{run.id}: {CLASSES} names {len(names):,} classes, the checkpoint has {classes:,}: it is not used"
-    # A run of a version that kept no names: those of its data set.
+    # A run of a version that kept no names.
     chosen = data_set(data.dataset)
     if (fixed := chosen.facts.class_names) or not chosen.image_files:
         return fixed[:classes], None
-    try:
-        there = chosen.class_names(data_dir, data.path)
-    except OSError:
-        there = ()
-    where, old = data.path or data.dataset, f"{run.id} is of a version that kept no names of classes"
-    if len(there) < classes or (data.dataset == "folder" and len(there) != classes):
-        return (), f"{old}, and {where} has {len(there):,} classes now instead of {classes:,}: labels are numbers"
-    return there[:classes], f"{old}: they are taken from {where} as it is now"
+    return (), f"{run.id} is of a version that kept no names of classes: labels are numbers"
 
 
 def build_untrained_head(

@@ -221,12 +221,12 @@ def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
 
 
 def open_for_use(found: Run, use: cli.UseOptions) -> TrainedRun:
-    """The network of a run, plugins loaded; a note if the names of its classes are not certain."""
+    """The network of a run, plugins loaded; a note if the names of its classes are not known."""
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained_run import open_trained
 
     load_plugins(use.plugin or [])
-    trained = open_trained(found, device=pick_device(use.device), data_dir=use.data_dir, at=use.at)
+    trained = open_trained(found, device=pick_device(use.device), at=use.at)
     if trained.unnamed:
         message(f"note: {trained.unnamed}")
     return trained

@@ -55,7 +55,7 @@ def _measured(
         found = []
         for run in row.runs:
             try:
-                trained = open_trained(run, device=torch.device("cpu"), data_dir=data.data_dir)
+                trained = open_trained(run, device=torch.device("cpu"))
                 found.append((run.id, measure(trained, data)))
             except LscError as error:
                 page.missing.append(f"no {what} {run.id}: {error}")
