@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.analysis.claims import held
+from lsc_engine.analysis.claims import ClaimVerdict, held
 from lsc_engine.analysis.compare import levels_against, spread_text
 from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
 from lsc_engine.analysis.verdict import chosen
@@ -33,7 +33,6 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
-from lsc_engine.report.check import claim_row, claims_document
 from lsc_engine.report.page import cell
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import Study, find_study, tries_of
@@ -319,6 +318,19 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
         lines += ["", f"What was tried before the settings were fixed: [{TRIED}]({TRIED})."]
     (out / "index.md").write_text("\n".join(lines) + "\n")
     (out / "claims.md").write_text("\n".join(short_table(found, "")) + "\n")
+
+
+def claims_document(verdicts: Sequence[ClaimVerdict]) -> list[dict[str, Any]]:
+    """The verdicts as made.json keeps them."""
+    keys = ("text", "source", "accuracy", "loss")
+    return [{key: getattr(one, key) for key in keys} | {"details": list(one.details)} for one in verdicts]
+
+
+def claim_row(one: dict[str, Any]) -> str:
+    """A claim, whose it is, and its verdicts as they stand in the rows of an index."""
+    whose = str(one.get("source", "")).partition(":")[0]
+    text = one["text"] + (f" ({whose})" if whose else "")
+    return f"| {cell(text)} | {cell(one.get('accuracy', ''))} | {cell(one.get('loss', ''))} |"
 
 
 def claim_table(found: Iterable[Made]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from types import ModuleType
 import pytest
 from report_studies import PRESET, make_study
 
+from lsc_engine.analysis.claims import judge
+from lsc_engine.analysis.study_values import from_csv
 from lsc_engine.runs.read.run import list_runs
 
 pytestmark = pytest.mark.slow
@@ -149,6 +152,22 @@ def test_verdicts_that_ship_are_those_of_their_values() -> None:
     assert found.reports >= 40
     assert found.verdicts >= 130
     assert found.faults == ()
+
+
+def test_claims_that_ship_are_those_of_the_values(papers: ModuleType, tmp_path: Path) -> None:
+    """In made.json of every report, and in the tables made of these files."""
+    out = FILE.parents[1] / "docs" / "results"
+    for made in papers.reports(out):
+        folder = (out / made.page).parent
+        assert made.claims == papers.claims_document(judge(from_csv((folder / "values.csv").read_text()))), made.name
+        copy = tmp_path / folder.relative_to(out)
+        copy.mkdir(parents=True)
+        shutil.copy(folder / "made.json", copy)
+    shutil.copy(out / papers.TRIED, tmp_path)
+    minis = [info.name for info in papers.shipped_presets() if info.name.endswith(papers.SUFFIX)]
+    papers.write_index(tmp_path, minis)
+    for name in ("index.md", "claims.md"):
+        assert (tmp_path / name).read_text() == (out / name).read_text()
 
 
 def test_results_of_benchmarks_are_discarded_with_the_runs(papers: ModuleType, tmp_path: Path) -> None:
