@@ -28,7 +28,7 @@ from lsc_engine.runs.read.run import Run, moved_from, open_run
 from lsc_engine.studies.fork import create_fork
 from lsc_engine.studies.gpus import gpu_slots
 from lsc_engine.studies.plan import RunPlan, StudyPlan
-from lsc_engine.studies.prepare import StudyRun, plan_actions
+from lsc_engine.studies.prepare import StudyRun, first_actions
 
 Message = Callable[[str], None]
 _WAIT_SECONDS = 0.5
@@ -63,7 +63,7 @@ def check_study(
     check_processes(((run.id, run.config) for run in plan.runs), options)
     check_data(configs, options)
     check_prerequisites([*plan.runs, *(plan.tune.runs if plan.tune else ())], options, message)
-    actions = plan_actions(plan.tune or plan, options.runs_dir)
+    actions = first_actions(plan, options.runs_dir)
     if here:
         check_not_waiting(run.folder for run in actions if run.action == "resume")
     new = [run for run in actions if run.action == "new"]

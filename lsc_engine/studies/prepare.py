@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ def seeds_of(folder: Path) -> list[Path]:
     return [folder.parent / name for name in names if _is_run(folder.parent / name)]
 
 
-def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
+def _problem(run: RunPlan, folder: Path, study: str, root: Path, free: Collection[str] = ()) -> str | None:
+    """Why a run cannot be trained in `folder`; settings that are `free` may be others than those there."""
     if folder.exists() and not _is_run(folder):
         if not folder.is_dir() or any(folder.iterdir()):
             return f"{folder} exists, is not empty and is not a run: move it away, or give another --name"
@@ -107,7 +108,7 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
             known = {**settings_of(read_toml(seed / PRESET)), PLACE: planned.get(PLACE)}
         except UnreadableError as error:
             return f"{seed}: {error}; delete this run, or give another --name, such as {free_name(root, study)}"
-        if changed := differences(known, planned):
+        if changed := {key: pair for key, pair in differences(known, planned).items() if key not in free}:
             texts = {key: ["not set" if one is None else repr(one) for one in pair] for key, pair in changed.items()}
             listed = [f"{key} is {old} there, {new} here" for key, (old, new) in texts.items()]
             more = len(listed) - _SHOWN_DIFFERENCES
@@ -123,14 +124,24 @@ def free_name(root: Path, study: str) -> str:
     return next(name for name in names if not (Path(root) / name).exists())
 
 
+def first_actions(plan: StudyPlan, root: Path) -> tuple[StudyRun, ...]:
+    """`plan_actions` of what is trained first, the tries if there are any. UsageError also if runs that follow the
+    tries exist with other settings than those that the tries choose."""
+    if plan.tune is not None:
+        folders = ((run, layout.run_folder(root, run.id)) for run in plan.runs)
+        problems = [_problem(run, folder, plan.study, root, plan.tune.grid) for run, folder in folders]
+        if found := list(filter(None, problems)):
+            raise UsageError(*dict.fromkeys(found))
+    return plan_actions(plan.tune or plan, root)
+
+
 def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
     """Create what is missing of a study, its tries first, and keep its preset. UsageError if another process has begun
     it with other settings."""
-    wanted = plan.tune or plan
     with one_at_a_time(root / STUDIES):
-        runs = plan_actions(wanted, root)
+        runs = first_actions(plan, root)
         write_study(root, plan.study, joined_text(plan, root))
-        return create_study(wanted, root, source, runs)
+        return create_study(plan.tune or plan, root, source, runs)
 
 
 def create_study(

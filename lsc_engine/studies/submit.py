@@ -33,7 +33,7 @@ from lsc_engine.runs.folder.status import read_status
 from lsc_engine.studies import control
 from lsc_engine.studies.checks import ExecutionOptions
 from lsc_engine.studies.plan import RunPlan, StudyPlan
-from lsc_engine.studies.prepare import StudyRun, begin_study, one_at_a_time, plan_actions
+from lsc_engine.studies.prepare import StudyRun, begin_study, first_actions, one_at_a_time
 
 TUNED = "preset.toml"
 _TASKS, _JOBS = "tasks.txt", "jobs.json"
@@ -182,7 +182,7 @@ def arrays(plan: StudyPlan, options: ExecutionOptions, resources: Resources, job
     }
     left: dict[str, str] = {}
     stages, before, size = list[Stage](), list[str](), slurm.max_array_size()
-    begun = {run.id: run for run in plan_actions(plan.tune or plan, options.runs_dir)}
+    begun = {run.id: run for run in first_actions(plan, options.runs_dir)}
     for name, runs in _stages(plan):
         tasks: dict[int, str] = {}
         for run in runs:

@@ -56,6 +56,19 @@ def names(root: Path) -> list[str]:
     return [variant["name"] for variant in kept(root)["variants"]]
 
 
+def test_no_try_is_begun_for_a_study_whose_runs_have_other_settings(tmp_path: Path) -> None:
+    tune = "[tune]\nseed = 9\noptimizer.lr = [1e-4, 1e-3]\n"
+    begin(tmp_path)
+    before = kept(tmp_path)
+    with pytest.raises(UsageError, match="has run a/seed-0 with other settings: train.duration is '1 epochs' there"):
+        begin(tmp_path, (PRESET + tune + VARIANTS).replace("1 epochs", "2 epochs"))
+    assert kept(tmp_path) == before
+    assert not (tmp_path / "runs" / "s.tune").exists()
+    # The tries are there to change the rate.
+    begin(tmp_path, (PRESET + tune + VARIANTS).replace("lr = 1e-3\n[train]", "lr = 3e-4\n[train]"))
+    assert (tmp_path / "runs" / "s.tune").is_dir()
+
+
 def test_the_same_preset_again_is_kept_as_it_is_written(tmp_path: Path) -> None:
     for variants in (("a",), ("b",), ()):
         begin(tmp_path, variants=variants)
