@@ -106,10 +106,12 @@ def of_seeds(count: int, seeds: int) -> str:
 
 @dataclass(frozen=True)
 class Best:
-    """The best values of a variant for one purpose. `edge`: the settings that are the least or largest tried."""
+    """The best values of a variant for one purpose. `edge`: the settings that are the least or largest tried. `by`: why
+    they are best, which is the final value if no try reached a level of the purpose."""
 
     values: Values
     edge: tuple[str, ...]
+    by: str
 
 
 def values_text(values: Values) -> str:
@@ -152,7 +154,9 @@ def choose(tries: Sequence[Tried], purposes: Iterable[Purpose]) -> dict[Purpose,
             number = max(scores, key=lambda n: (scores[n], -abs(n - (len(ordered) - 1) / 2), -n))
             values = dict(ordered[number].values)
             edge = tuple(key for key, value in values.items() if at_edge([one.values[key] for one in ordered], value))
-            chosen[purpose] = Best(values, edge)
+            unreached = bool(purpose.levels) and not any(map(math.isfinite, scores[number][:-1]))
+            by = f"the final {purpose.metric}, as no try reached a level" if unreached else str(purpose)
+            chosen[purpose] = Best(values, edge, by)
     return chosen
 
 

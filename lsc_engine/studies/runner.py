@@ -124,9 +124,9 @@ def after_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Messag
         for one in tried:
             if (state := one.run.status().state) != "finished":
                 message(f"{one.run.id}: {state}, not a candidate")
-        for purpose, found in choose(tried, tune.purposes[variant]).items():
+        for found in choose(tried, tune.purposes[variant]).values():
             edge = ", at the edge of the grid" if found.edge else ""
-            message(f"{variant}: {values_text(found.values)} is the best of its grid by {purpose}{edge}")
+            message(f"{variant}: {values_text(found.values)} is the best of its grid by {found.by}{edge}")
             chosen = best.setdefault(variant, [])
             if found.values not in chosen:
                 chosen.append(found.values)

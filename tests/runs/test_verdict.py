@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.analysis.compare import compare
+from lsc_engine.analysis.compare import Tried, compare
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, list_views, read_view, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
-from lsc_engine.analysis.verdict import verdicts
+from lsc_engine.analysis.verdict import choose, verdicts
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.config.tuning import Purpose
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import list_runs
 
@@ -80,6 +81,21 @@ def test_equal_at_the_hardest_level_is_not_resolved_though_an_easier_one_is_reac
             writer.finish("finished", 0)
     found = verdicts(compare(list_runs([tmp_path / "runs"]), levels={"train/loss": [0.8, 0.5]}))
     assert [(one.row, str(one)) for one in found] == [("b", "not resolved"), ("c", "holds, 1 of 1 seed")]
+
+
+def test_a_best_try_that_reached_no_level_is_best_by_its_final_value(make_run: MakeRun, tmp_path: Path) -> None:
+    for variant, accuracy in (("a", 0.3), ("b", 0.4)):
+        train(make_run(variant=variant), accuracy, 0.5)
+    tries = [Tried({"lr": number}, run) for number, run in enumerate(list_runs([tmp_path / "runs"]))]
+    by = {}
+    for level in (0.35, 0.9):
+        (best,) = choose(tries, [Purpose("train/accuracy", (("train/accuracy", level),))]).values()
+        assert best.values == {"lr": 1}
+        by[level] = best.by
+    assert by == {
+        0.35: "the time to train/accuracy 0.35",
+        0.9: "the final train/accuracy, as no try reached a level",
+    }
 
 
 def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_path: Path) -> None:
