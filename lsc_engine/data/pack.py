@@ -127,7 +127,6 @@ def pack(
     split: str,
     say: Callable[[str], None],
     workers: int | None = None,
-    sync_bytes: int = SYNC_BYTES,
 ) -> Manifest:
     """Write every image of `reader` that can be read to `path` and return the manifest; at once where the packed file
     matches its files.
@@ -145,7 +144,7 @@ def pack(
                 if (why := _outdated(found, wanted)) is None:
                     return found
                 say(f"{path} is made anew: {why}")
-            return _write(reader, path, wanted, say, workers, sync_bytes)
+            return _write(reader, path, wanted, say, workers)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
         # A data folder that only others may write, with a copy that needs no writing.
@@ -201,12 +200,7 @@ def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[
 
 
 def _write(
-    reader: FileReader,
-    path: Path,
-    wanted: Manifest,
-    say: Callable[[str], None],
-    workers: int | None,
-    sync_bytes: int,
+    reader: FileReader, path: Path, wanted: Manifest, say: Callable[[str], None], workers: int | None
 ) -> Manifest:
     """Write the data file, of which a part may be there, then the manifest."""
     from lsc_engine.data.stream import block_of, read_all
@@ -232,7 +226,7 @@ def _write(
             digest.update(content)
             bad += found
             done, pending = done + len(images), pending + len(content)
-            if pending >= sync_bytes or looked == total:
+            if pending >= SYNC_BYTES or looked == total:
                 file.flush()
                 os.fsync(file.fileno())
                 origin = {"listing": wanted.listing, "changed": wanted.changed, "decoder": DECODER}

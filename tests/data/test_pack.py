@@ -66,8 +66,8 @@ class Mortal(imagefiles.FileReader):
         return super().read_usable(index)
 files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
 stream.block_of = lambda *a: 8
-pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train", say=lambda _: None,
-          workers=0, sync_bytes=1)
+pack.SYNC_BYTES = 1
+pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train", say=lambda _: None, workers=0)
 """
 
 
