@@ -52,8 +52,8 @@ def load_plugins(files: Iterable[Path]) -> None:
         if not file.is_file():
             raise UsageError(f"--plugin: {file} is not a file")
         spec = importlib.util.spec_from_file_location(f"lsc_plugin_{file.stem}", file)
-        assert spec is not None
-        assert spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise UsageError(f"--plugin: {file} is not a Python file, whose name ends in .py")
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)

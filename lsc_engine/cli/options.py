@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from lsc_engine import __version__
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.userpaths import absent, user_path
 
 if TYPE_CHECKING:
     from lsc_engine.studies.plan import StudyPlan
@@ -141,6 +144,21 @@ class UseOptions:
 
 
 _GROUPS: tuple[Any, ...] = (StudyOptions, TrainingOptions, UseOptions)
+
+
+def new_file(option: str, name: str | Path, force: bool, *endings: str) -> Path:
+    """The path of a file to write. UsageError for another ending, and if it exists or its folder does not."""
+    file = user_path(name)
+    if file.suffix not in endings:
+        raise UsageError(f"{option} {file}: the name must end in {' or '.join(endings)}")
+    if (why := absent(file.parent)) is not None:
+        raise UsageError(f"{option} {file}: {file.parent}: {why}; make the folder first")
+    if file.is_dir():
+        raise UsageError(f"{option} {file}: is a folder; give a file")
+    if os.path.lexists(file) and not force:
+        do = "give another name, or --force to replace it"
+        raise UsageError(f"{option} {file}: exists already and is not overwritten; {do}")
+    return file
 
 
 def load_plan(chosen: StudyOptions, further: tuple[str, ...] = ()) -> StudyPlan:

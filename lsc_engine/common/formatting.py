@@ -9,6 +9,8 @@ from decimal import Decimal, InvalidOperation
 from lsc_engine.common.errors import UsageError
 
 NOTHING = "-"
+# At more classes some n would not fit 64 bits.
+MOST_COUNTED = 10**36
 _NUMBER = re.compile(r"[+-]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
 # Thousands apart, by a plain, a fixed or a narrow space.
 _GROUPED = re.compile("[+-]?[0-9]{1,3}(?:[ \u00a0\u202f][0-9]{3})+")
@@ -121,4 +123,6 @@ def parse_count(text: str, what: str = "classes") -> int:
         raise UsageError(f"{what}: {text} is not a whole number")
     if value < 1:
         raise UsageError(f"{what}: {text} is too few, 1 or more")
+    if value > MOST_COUNTED:
+        raise UsageError(f"{what}: {text} is too many, 10^36 at most")
     return int(value)

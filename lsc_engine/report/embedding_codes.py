@@ -120,13 +120,18 @@ def check_format(to: str, code: str) -> None:
             raise UsageError(f"--to {to} needs {package}, which is not installed: pip install {package}") from None
 
 
+def labels_file(to: str, path: Path) -> Path | None:
+    """The file beside `path` that holds the labels, None for the formats that hold them themselves."""
+    return None if to in _WITH_LABELS else path.with_name(f"{path.name}.labels.npy")
+
+
 def write(codes: Codes, labels: np.ndarray, to: str, path: Path) -> list[Path]:
     """Write codes and labels [N] int64; the files written. The position of a code is its id, and that of its label in
     FILE.labels.npy for the formats that hold no labels. LscError if the disk refuses."""
-    labels_path = path.with_name(f"{path.name}.labels.npy")
+    labels_path = labels_file(to, path)
     with writing(path):
         with whole_file(path) as part:
-            if to in _WITH_LABELS:
+            if labels_path is None:
                 _WITH_LABELS[to](codes, labels, part)
                 return [path]
             _WRITERS[to](codes, part)

@@ -110,6 +110,9 @@ def test_without_the_plugin_every_name_is_refused_and_nothing_created(folder: Pa
     _, err = call(folder, "run", "own.toml", code=2)
     for word in ("stripes", "flat", "my-roots", "cubed"):
         assert word in err
+    for command in ("check", "run"):
+        _, err = call(folder, command, "own.toml", "--plugin", "own.toml", code=2)
+        assert err == "--plugin: own.toml is not a Python file, whose name ends in .py\n"
     assert sorted(p.name for p in folder.iterdir()) == ["own.toml", "parts.py"]
 
 

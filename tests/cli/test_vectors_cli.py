@@ -151,7 +151,7 @@ def test_nmin_loads_no_torch() -> None:
         (("nmin", "1.5"), "classes: 1.5 is not a whole number"),
         (("nmin", "many"), 'classes: "many" is not a number'),
         (("nmin", "0"), "1 or more"),
-        (("nmin", "10", "--system", "V2l"), "is not a vector system"),
+        (("nmin", "10", "--system", "V2l"), '--system: "V2l" is not a vector system'),
         (("nmin", "10", "--max-cosine", "1.2"), "--max-cosine: 1.2 is not a cosine"),
         (("nmin", "10", "--system", "file:a.npy"), "n of a table is the table's own"),
         (("nmin", "1G", "--system", "kerdock"), "kerdock: no n up to 4096 holds 1 000 000 000 classes"),
@@ -162,7 +162,10 @@ def test_nmin_loads_no_torch() -> None:
         (("vectors", "planar", "--n", "2"), "number of classes is needed"),
         (("vectors", "V21", "--n", "400", "--csv", "big.csv"), "--limit"),
         (("vectors", "V99", "--n", "64", "--csv", "big.csv", "--limit", "5"), "2^63"),
-        (("vectors", "V21", "--n", "5", "--csv", "none/x.csv"), "no folder none"),
+        (("vectors", "V21", "--n", "5", "--csv", "none/x.csv"), "--csv none/x.csv: none: there is no such"),
+        (("vectors", "V21", "--n", "5", "--csv", "x.toml"), "--csv x.toml: the name must end in .csv"),
+        (("vectors", "V21", "--n", "4", "--classes", "100"), "12 vectors, 100 are needed. Take n >= 7"),
+        (("nmin", "1" * 41), "is too many, 10^36 at most"),
         (("vectors", "V21", "--n", "5", "--limit", "0"), "--limit: 0"),
         (("vectors", "file:none.npy", "--n", "5"), "No such file"),
         (("vectors", "embeddings:@ce", "--n", "5"), "embed"),
@@ -203,6 +206,10 @@ def test_vectors_csv_and_back(tmp_path: Path) -> None:
     assert rows.shape == (100, 9)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
     assert good("vectors", "V21", "--n", "9", "--csv", "-", "--limit", "100") == file.read_text()
+    again = run("vectors", "V21", "--n", "9", "--csv", str(file))
+    assert (again.returncode, file.read_text().count("\n")) == (2, 100)
+    assert "exists already and is not overwritten; give another name, or --force" in again.stderr
+    assert run("vectors", "V21", "--n", "9", "--csv", str(file), "--limit", "100", "--force").returncode == 0
     back = json.loads(good("vectors", f"file:{file}", "--n", "9", "--json", "--classes", "100"))
     assert (back["count"], back["label"], back["neighbours"]) == (100, "scan", None)
     assert back["max_cosine"] == 0.6667

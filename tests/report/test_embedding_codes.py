@@ -189,3 +189,6 @@ def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         code, _, err = call("export", "demo/V21-min", *words, "--runs-dir", "runs")
         assert code == 2
         assert sentence in err
+    Path(document["files"][0]).unlink()  # its labels are there still
+    code, _, err = call("export", "demo/V21-min", "--to", "npy", "--codes", "ternary", "--runs-dir", "runs")
+    assert (code, ".labels.npy exists already" in err) == (2, True)

@@ -184,7 +184,7 @@ def test_bad_uses_are_refused_with_what_would_do(here: Path) -> None:
         call("predict", "A/seed-0")
     with pytest.raises(UsageError, match=r"x\.png: there is no such file"):
         call("predict", "A/seed-0", "x.png")
-    with pytest.raises(UsageError, match=r"ends in \.safetensors or \.npy"):
+    with pytest.raises(UsageError, match=r"must end in \.safetensors or \.npy"):
         call("embed", "A/seed-0", "--out", "z.csv")
     with pytest.raises(UsageError, match='did you mean "val"'):
         call("embed", "A/seed-0", "--split", "vali")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +46,9 @@ def embed(
     found = open_run(run, use.runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
-    file = _new_file(user_path(out or f"{stem}.safetensors"), force, (".safetensors", ".npy"))
+    file = cli.new_file("--out", out or f"{stem}.safetensors", force, ".safetensors", ".npy")
+    if file.suffix == ".npy":
+        cli.new_file("--out", file.with_suffix(".labels.npy"), force, ".npy")
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images, save_embeddings
 
     trained = open_for_use(found, use)
@@ -144,7 +145,7 @@ def predict(
     missing = [f"IMAGE {file}: {why}" for file in files if (why := absent(file)) is not None]
     if files and len(missing) == len(files):
         raise UsageError(*missing)
-    file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
+    file = cli.new_file("--csv", out, force, ".csv") if out is not None else None
 
     from lsc_engine.training.trained_run import DataSelection, named_images, open_labelled_images
 
@@ -207,17 +208,6 @@ def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
 def _check_split(split: str | None) -> None:
     if split not in (None, "train", "val"):
         raise UsageError(f'--split: "{split}" is not a split; {did_you_mean(str(split), ("train", "val"))}')
-
-
-def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
-    """A file to write. UsageError if it has another ending or exists, or its folder does not."""
-    if file.suffix not in endings:
-        raise UsageError(f"{file}: the name ends in {' or '.join(endings)}")
-    if (why := absent(file.parent)) is not None:
-        raise UsageError(f"{file.parent}: {why}; make the folder first")
-    if os.path.lexists(file) and not force:
-        raise UsageError(f"{file} exists already and is not overwritten: give another name, or --force to replace it")
-    return file
 
 
 def open_for_use(found: Run, use: cli.UseOptions) -> TrainedRun:

@@ -220,6 +220,8 @@ def _export_codes(
     embedding_codes.check_format(to, code)
     stem = f"{run.id.replace('/', '-')}-{data[1]}-{code}"
     (path,) = targets([stem], embedding_codes.ENDINGS[to], None if out is None else user_path(out), force)
+    if (beside := embedding_codes.labels_file(to, path)) is not None:
+        targets([stem], "", beside, force)
     from lsc_engine.cli.commands.predict import open_for_use
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images
 

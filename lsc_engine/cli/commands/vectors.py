@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from lsc_engine.cli.options import Json, arg, command, opt
+from lsc_engine.cli.options import Force, Json, arg, command, new_file, opt
 from lsc_engine.cli.output import answer, message, print_json, table
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count, size
 from lsc_engine.common.safe_io import write_csv
 from lsc_engine.vectors.base import VectorSystem
-from lsc_engine.vectors.registry import at_n_min, canonical, facts, listed, n_min
+from lsc_engine.vectors.registry import at_n_min, canonical, facts, listed, n_min, too_few
 from lsc_engine.vectors.registry import system as open_system
 
 # More rows than this are written only on request.
@@ -53,7 +53,7 @@ def nmin(
             requested.append(canonical(name))
             n_min(requested[-1], 1)
         except UsageError as error:
-            faults += error.faults
+            faults += [f"--system: {fault.removeprefix('target.system: ')}" for fault in error.faults]
     if max_cosine is not None and not -1 <= max_cosine <= 1:
         faults.append(f"--max-cosine: {max_cosine:g} is not a cosine, -1 to 1")
     faults += _scale_faults(scale)
@@ -87,6 +87,7 @@ def vectors(
     scale: Scale = 16.0,
     file: Annotated[Path | None, opt("--csv", "FILE", "Write unit rows in index order to FILE ('-': stdout).")] = None,
     limit: Annotated[int | None, opt("--limit", "K", "Number of vectors at most.")] = None,
+    force: Force = False,
     as_json: Annotated[bool, opt("--json", None, "Print one JSON document; with --limit, the vectors too.")] = False,
 ) -> None:
     """Properties of a vector system, and its vectors in index order.
@@ -101,8 +102,12 @@ def vectors(
         raise UsageError(*faults)
     if name.startswith("embeddings:"):
         raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
+    if file is not None and str(file) != "-":
+        file = new_file("--csv", file, force, ".csv")
     # Those of files by reading them.
     known = open_system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
+    if number is not None and (fault := too_few(name, n, number)) is not None:
+        raise UsageError(f"--classes: {fault}")
     rows = min(known.choosable, limit if limit is not None else known.choosable)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
@@ -170,10 +175,6 @@ def _write_csv(file: Path, unit_rows: Iterator[list[float]]) -> None:
     if str(file) == "-":
         csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
         return
-    if not file.parent.is_dir():
-        raise UsageError(f"--csv: there is no folder {file.parent}")
-    if file.is_dir():
-        raise UsageError(f"--csv: {file} is a folder")
     try:
         write_csv(file, lines)
     except ValueError as error:
@@ -223,7 +224,7 @@ def _print_vectors(known: VectorSystem, classes: int | None, rows: int, scale: f
     ]
     if classes is not None:
         used = known.used_neighbours(classes)
-        lines.insert(2, ("in use", f"{grouped(classes)} ({100 * min(1.0, classes / known.count):.3g}%)"))
+        lines.insert(2, ("in use", f"{grouped(classes)} ({100 * classes / known.count:.3g}%)"))
         if used is not None:
             lines.append(("near in use", " to ".join(f"{x:.4g}" for x in dict.fromkeys(used))))
     for key, value in lines:
