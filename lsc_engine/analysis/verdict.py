@@ -299,7 +299,7 @@ def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, the
     return _BEHIND if other and (own_state == "diverged" or theirs.at(unit) <= own.last_without(unit)) else _NEITHER
 
 
-def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
+def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison with its verdicts for JSON; a missing number is None."""
     return {
         "baseline": comparison.baseline.key,
@@ -320,6 +320,6 @@ def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
                 "levels": [{"metric": metric, "level": level} for metric, level in one.levels],
                 "rates": {settings: verdict.so_far for settings, verdict in one.rates.items()},
             }
-            for one in verdicts(comparison, unit)
+            for one in verdicts(comparison)
         ],
     }

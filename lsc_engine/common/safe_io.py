@@ -146,10 +146,10 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """The TOML table in the file; UnreadableError otherwise."""
     try:
-        text = decoded(read_bytes(path, limit))
+        text = decoded(read_bytes(path, MAX_TOML))
     except ValueError as error:
         raise UnreadableError(f"{path.name} {error}") from None
     try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,14 @@ def encode(z: np.ndarray, code: str, system: VectorSystem | None) -> Codes:
     return Codes(code, np.packbits(bits, axis=1), bits.shape[1])
 
 
-def recall(codes: Codes, exact: Codes, among: Sequence[int] = NEIGHBOURS) -> list[float]:
-    """For each k the share of queries whose nearest other embedding, by the cosine of `exact`, is among the k nearest
-    by `codes`. Equal distances go by number."""
+def recall(codes: Codes, exact: Codes) -> list[float]:
+    """For each k of NEIGHBOURS the share of queries whose nearest other embedding, by the cosine of `exact`, is among
+    the k nearest by `codes`. Equal distances go by number."""
     stored = np.unique(np.linspace(0, len(exact.rows) - 1, min(len(exact.rows), MOST_STORED)).astype(np.int64))
     codes, exact = replace(codes, rows=codes.rows[stored]), replace(exact, rows=exact.rows[stored])
     count = len(stored)
     queries = np.unique(np.linspace(0, count - 1, min(count, MOST_QUERIES)).astype(np.int64))
-    hits = np.zeros(len(among), np.int64)
+    hits = np.zeros(len(NEIGHBOURS), np.int64)
     for part in np.array_split(queries, max(1, len(queries) * count // 2**24)):
         wanted = _distances(exact, part)
         found = _distances(codes, part)
@@ -94,7 +94,7 @@ def recall(codes: Codes, exact: Codes, among: Sequence[int] = NEIGHBOURS) -> lis
         nearest = wanted.argmin(1)
         at = found[np.arange(len(part)), nearest]
         ahead = (found < at[:, None]).sum(1) + ((found == at[:, None]) & (np.arange(count) < nearest[:, None])).sum(1)
-        hits += [(ahead < k).sum() for k in among]
+        hits += [(ahead < k).sum() for k in NEIGHBOURS]
     return [float(hit) / len(queries) for hit in hits]
 
 

@@ -154,9 +154,9 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value) if isinstance(value, bool | int) else value_text(value)
 
 
-def completions(views: list[RunView], earlier: Iterable[str] = ()) -> list[str]:
-    """What may be typed: earlier filters, then the conditions, with the values there are."""
-    out = [*earlier, *(f"{key}{'<' if key in NUMBERS else ':'}" for key in FIELDS)]
+def completions(views: list[RunView]) -> list[str]:
+    """What may be typed: the conditions, with the values there are."""
+    out = [f"{key}{'<' if key in NUMBERS else ':'}" for key in FIELDS]
     for key in ("state", "system", "owner", "tag", "data", "model"):
         values = {part for view in views for part in _text(FIELDS[key](view)).split()}
         out += [f"{key}:{value}" for value in sorted(values)[:50]]

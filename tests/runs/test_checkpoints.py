@@ -14,7 +14,7 @@ from lsc_engine.runs.folder import checkpoints
 
 
 def save(folder: Path, step: int, content: bytes = b"weights") -> None:
-    with checkpoints.new_checkpoint(folder, step, {"note": "x"}) as fresh:
+    with checkpoints.new_checkpoint(folder, step) as fresh:
         (fresh / "model.safetensors").write_bytes(content * 100)
         (fresh / "state.pt").write_bytes(content)
 
@@ -28,7 +28,6 @@ def test_written_listed_and_verified(tmp_path: Path) -> None:
     assert found[0].path.name == "step-00000003"
     assert all(checkpoints.verify(c) is None for c in found)
     assert found[0].size == 707
-    assert found[0].extra["note"] == "x"
     # The clock of a file system ticks some milliseconds behind.
     assert before - 1 <= (found[0].written or 0) <= time.time()
     newest, faults = checkpoints.newest_good(tmp_path)

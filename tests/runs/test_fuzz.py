@@ -67,7 +67,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "machine.jsonl").write_bytes(b"".join(sample.line() for sample in samples))
         (folder / "notes.json").write_text(json.dumps({"notes": [{"text": "x", "time": 5.0}], "tags": ["a", "b"]}))
         for step in (110, 219):
-            with new_checkpoint(folder, step, {"kept": True}) as made:
+            with new_checkpoint(folder, step) as made:
                 (made / "model.safetensors").write_bytes(b"w" * 500)
     save_view(root, SavedView("v", [plan.id for plan in plans], levels={"train/loss": [0.5]}))
     return root

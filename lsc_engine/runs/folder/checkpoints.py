@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.common.safe_io import UnreadableError, blocks, fsync_folder, number_of, opened, read_json, replace_json
 from lsc_engine.runs.folder.layout import CHECKPOINTS
@@ -38,18 +37,13 @@ class Checkpoint:
     path: Path
     step: int
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    written: float | None = None
+    """When the manifest was written, Unix seconds."""
     problem: str | None = None
 
     @property
     def size(self) -> int:
         return sum(size for size, _ in self.files.values())
-
-    @property
-    def written(self) -> float | None:
-        """When the manifest was written, Unix seconds."""
-        value = number_of(self.extra.get("written"))
-        return value if value is not None and abs(value) < 1e12 else None
 
 
 def sha256_file(path: Path) -> tuple[int, str]:
@@ -63,12 +57,10 @@ def sha256_file(path: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def new_checkpoint(
-    run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
-) -> Iterator[Path]:
-    """A folder to write a checkpoint's files into. On leaving the block it is flushed, hashed, given its manifest (with
-    `extra`) and renamed to `step-<step>`; nothing stays of a failed one. Raises OSError, and what `check` raises, which
-    is called before anything is removed or renamed."""
+def new_checkpoint(run_folder: Path, step: int, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """A folder to write a checkpoint's files into. On leaving the block it is flushed, hashed, given its manifest and
+    renamed to `step-<step>`; nothing stays of a failed one. Raises OSError, and what `check` raises, which is called
+    before anything is removed or renamed."""
     parent = Path(run_folder) / CHECKPOINTS
     parent.mkdir(exist_ok=True)
     check()
@@ -87,7 +79,7 @@ def new_checkpoint(
             except UnreadableError as error:
                 raise OSError(errno.EIO, str(error)) from None
             files[path.name] = {"size": size, "sha256": digest}
-        replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
+        replace_json(fresh / MANIFEST, {"step": step, "written": time.time(), "files": files})
         check()
         # A damaged checkpoint of the same step gives way; a good one is the same training state, written again.
         if final.exists():
@@ -128,7 +120,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if not _FILE.fullmatch(name) or type(size) is not int or not isinstance(digest, str):
             return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} is damaged")
         files[name] = (size, digest)
-    return Checkpoint(path, step, files, manifest)
+    written = number_of(manifest.get("written"))
+    return Checkpoint(path, step, files, written if written is not None and abs(written) < 1e12 else None)
 
 
 def verify(checkpoint: Checkpoint) -> str | None:

@@ -29,7 +29,6 @@ from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, value_text
 from lsc_tui.lines import clean, near_text
 from lsc_tui.widgets.chart import is_share
 
-_MOST_TRIES = 200
 # Levels count in the unit of the x axis; a number of images is a number of epochs of the same data.
 UNIT_OF = {"epoch": "epochs", "step": "steps", "time": "seconds", "images": "epochs"}
 METRICS = (ACCURACY, LOSS, "val/accuracy", "val/loss")
