@@ -17,6 +17,7 @@ from textual.app import SuspendNotSupported
 
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.scales import SMOOTHING
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import PRESET
@@ -234,7 +235,12 @@ class RunScreen(ChartScreen):
         word, past = ("stop with checkpoint", "stop requested:") if moving else ("take it out of the queue", "stopped:")
         answers: Answers = {"y": (word, partial(self._act, views, stop, past))}
         if moving:
-            answers["k"] = ("kill now", partial(self._act, views, kill, "killed"))
+            # A process trains the runs of its queue one after another.
+            owners = {(view.root, view.status.identity) for view in moving if view.status.identity is not None}
+            left = [v for v in self.app.store.runs.values() if v.state == "queued" and v not in views]
+            left = [v for v in left if (v.root, v.status.identity) in owners]
+            more = f", leaving {counted(len(left), 'queued run')} waiting" if left else ""
+            answers["k"] = (f"kill now{more}", partial(self._act, views, kill, "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
     def action_checkpoint(self) -> None:

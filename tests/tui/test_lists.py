@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from samples import make_study
 from tui_helpers import open_app, text_of
 
 from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.process import this_process
+from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.read.notes import read_notes
 from lsc_engine.runs.read.run import list_runs
@@ -222,6 +225,17 @@ async def test_a_deleted_study_comes_back_in_one_step(runs: Path) -> None:
         await pilot.press("enter")
         await pause_until(pilot, lambda: sum(view.study == "mine" for view in app.store.runs.values()) == 3)
         assert not notes.trashed(runs)
+
+
+async def test_the_question_before_a_kill_counts_the_runs_that_wait_for_its_process(runs: Path) -> None:
+    moving, waiting = (runs / f"lsc-2025/fig9/{name}" for name in ("A-384/seed-1", "CE-384/seed-0"))
+    for folder in (moving, waiting):
+        write_status(folder, replace(read_status(folder), **asdict(this_process())))
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        await pilot.press("/", *"state:running label:A", "enter")
+        await pilot.press("G", "S")
+        await pause_until(pilot, lambda: "kill now, leaving 1 queued run waiting" in text_of(app))
+        await pilot.press("escape")
 
 
 async def test_a_question_on_a_group_counts_its_studies(runs: Path) -> None:
