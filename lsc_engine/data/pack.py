@@ -10,6 +10,7 @@ read are named in the manifest. Until it is whole it is called .u8.part, with th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -35,6 +36,9 @@ _READABLE = (1, FORMAT)
 LARGEST_AUTOMATIC = 64
 SYNC_BYTES = 32 * 2**20
 _PART, _PART_RECORD = ".u8.part", ".part.json"
+# Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): how many
+# of them are decoded and compared with the packed images, and the mean difference in grey levels that is allowed.
+_COMPARED, _SAME = 256, 1.0
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,11 @@ def pack(
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, say):
             if (found := read_manifest(path)) is not None:
-                if (why := _outdated(found, wanted)) is None:
+                if (why := _outdated(found, wanted, reader, path)) is None:
+                    if wanted.changed > found.changed:
+                        found = replace(found, changed=wanted.changed)
+                        with contextlib.suppress(OSError):
+                            replace_json(path.with_suffix(".json"), asdict(found))
                     return found
                 say(f"{path} is made anew: {why}")
             return _write(reader, path, wanted, say, workers)
@@ -149,7 +157,7 @@ def pack(
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
         # A data folder that only others may write, with a copy that needs no writing.
         found = read_manifest(path) if forbidden else None
-        if found is not None and _outdated(found, wanted) is None:
+        if found is not None and _outdated(found, wanted, reader, path) is None:
             return found
         then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
         raise LscError(f"packing into {path} stopped: {error.strerror or error}; {then}") from error
@@ -171,14 +179,28 @@ def _counted(files: ImageFiles) -> tuple[tuple[str, int], ...]:
     return tuple(zip(files.classes, counts, strict=True))
 
 
-def _outdated(found: Manifest, wanted: Manifest) -> str | None:
-    """Why a packed copy cannot stand for its files; None if it can. A change of rights counts as one of content, since
-    both leave a later time of the entry alone."""
+def _outdated(found: Manifest, wanted: Manifest, reader: FileReader, path: Path) -> str | None:
+    """Why a packed copy cannot stand for its files; None if it can."""
     if found.decoder != DECODER:
         return "it is of an earlier version, which read some kinds of images otherwise"
     if found.listing != wanted.listing:
         return "images have changed"
-    return "files were changed or copied after it was made" if wanted.changed > found.changed else None
+    same = wanted.changed <= found.changed or _same_pixels(found, reader, path)
+    return None if same else "files were changed after it was made"
+
+
+def _same_pixels(found: Manifest, reader: FileReader, path: Path) -> bool:
+    """Whether files of the same names, sizes and times, whose entries changed later, look as they were packed: rights
+    may have changed, or they were copied. Some of them are decoded."""
+    later, bad = reader.files.stamps[:, 2] > found.changed, [number for number, _ in found.bad]
+    later[bad] = False
+    numbers = np.nonzero(later)[0]
+    some = numbers[np.linspace(0, len(numbers) - 1, min(_COMPARED, len(numbers))).astype(np.int64)]
+    packed = PackedReader(path, found).read(torch.from_numpy(some - np.searchsorted(np.sort(bad), some)))
+    own, unreadable = reader.read_usable(torch.from_numpy(some))
+    if unreadable:
+        return False
+    return bool(((own.int() - packed.int()).abs().float().mean((1, 2, 3)) <= _SAME).all())
 
 
 def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[int, str]]]:
