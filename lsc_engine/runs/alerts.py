@@ -16,17 +16,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lsc_engine import __version__
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import duration
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.userpaths import config_folder
-from lsc_engine.config.alerts import EVENTS, Bell, Command, Ntfy, Slack, Target, Webhook, alerts_file, load_alerts
+from lsc_engine.config.alerts import EVENTS, Bell, Command, Ntfy, Slack, Target, Webhook, load_alerts
 from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import TRIES
@@ -34,15 +35,16 @@ from lsc_engine.runs.folder.status import ENDED, Status, read_status
 
 # How long one target may take, and all of them at the end of a run.
 SECONDS, LAST_SECONDS = 5.0, 8.0
-# The pause before a message is sent once more if it surely did not arrive.
-_PAUSE = 2.0
+# Pauses before an unanswered message is sent again; what may have arrived is not.
+_PAUSES = (2.0, 8.0)
 _LOOK_SECONDS = 5.0
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy")
 _URGENT = ("failed", "diverged", "stalled")
 _HOUR = 3600.0
+_MOST_SEEN = 200
 _LONGEST = 500
-# Target -> when this process has sent it the messages of the last hour.
-_sent: dict[str, deque[float]] = {}
+# What each target was sent, where no file can be written for it.
+_sent: dict[str, dict[str, Any]] = {}
 Report = Callable[[str], object]
 
 
@@ -181,15 +183,39 @@ def _post(target: Target, message: Message) -> Failure | None:
         return next(failure for kind, failure in _FAILURES.items() if isinstance(reason, kind))
 
 
-def _allowed(name: str, most: int) -> bool:
-    """Whether this process may send another message to a target within the hour; it then counts as sent."""
-    times, now = _sent.setdefault(name, deque()), time.monotonic()
-    while times and times[0] <= now - _HOUR:
-        times.popleft()
-    if len(times) >= most:
-        return False
-    times.append(now)
-    return True
+def _allowed(name: str, most: int, once: str) -> int | None:
+    """How many messages were left out since the last one, if another may be sent within the hour; None if not."""
+    now, file = time.time(), None
+    with contextlib.suppress(OSError):
+        config_folder().mkdir(parents=True, exist_ok=True)
+        file = open(config_folder() / f".alerts-{name.replace(' ', '-')}.json", "a+b")  # noqa: SIM115
+    with file or contextlib.nullcontext():
+        state = _sent.get(name, {})
+        if file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            try:
+                state = json.loads(file.read())
+            except ValueError:
+                state = {}
+        known = state if isinstance(state, dict) else {}
+        times, seen = (value if isinstance(value := known.get(key), list) else [] for key in ("times", "once"))
+        times, seen = [t for t in times if number_of(t) and now - _HOUR < t <= now], seen[-_MOST_SEEN:]
+        left = left if type(left := known.get("left")) is int else 0
+        if once and once in seen:
+            return None
+        full = len(times) >= most and not once
+        state = {"times": times if full else [*times, now], "once": [*seen, *([once] if once else [])]}
+        state["left"] = left + 1 if full else 0
+        if file is None:
+            _sent[name] = state
+        else:
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                file.write(json.dumps(state).encode())
+                file.flush()
+    return None if full else left
 
 
 class _Sender(threading.Thread):
@@ -197,21 +223,23 @@ class _Sender(threading.Thread):
 
     def __init__(self, name: str, target: Target, most: int, alerts: Alerts) -> None:
         super().__init__(name=f"alerts to {name}", daemon=True)
-        self.target, self.waiting = target, queue.SimpleQueue[Message | None]()
+        self.target, self.waiting = target, queue.SimpleQueue[tuple[Message, str] | None]()
         self._place, self._most, self._alerts = name, most, alerts
         self.given_up = False
         self.start()
 
     def run(self) -> None:
-        while (message := self.waiting.get()) is not None and not self.given_up:
-            # The end of a study comes once, and always goes.
-            if message.event != "study done" and not _allowed(self._place, self._most):
-                self._alerts.note(f"alert not sent to {self._place}: {self._most} were sent within the hour")
+        while (item := self.waiting.get()) is not None and not self.given_up:
+            message, once = item
+            if (left := _allowed(self._place, self._most, once)) is None:
                 continue
-            failure = deliver(self.target, message)
-            if failure is not None and failure.again:
-                self._alerts.closing.wait(_PAUSE)
+            if left:
+                message = replace(message, text=f"{message.text} ({left} earlier messages were left out)")
+            for pause in (*_PAUSES, None):
                 failure = deliver(self.target, message)
+                if failure is None or not failure.again or pause is None:
+                    break
+                self._alerts.closing.wait(pause)
             if failure is not None and not self.given_up:
                 self._alerts.note(f"alert not sent to {self._place}: {failure.why}")
 
@@ -253,13 +281,13 @@ class Alerts:
         with contextlib.suppress(LscError, OSError, ValueError):
             self._report(text)
 
-    def send(self, event: str, text: str, values: Mapping[str, Any] | None = None) -> None:
-        """A message on an event to every target that wants it."""
+    def send(self, event: str, text: str, values: Mapping[str, Any] | None = None, *, once: str = "") -> None:
+        """A message on an event to every target that wants it. `once`: a name of it, if other processes send it too."""
         plain = "".join(c if c.isprintable() else " " for c in text)
         message = Message(event, self._name, " ".join(plain.split())[:_LONGEST], values or {})
         for sender in self._senders:
             if event in sender.target.on:
-                sender.waiting.put(message)
+                sender.waiting.put((message, once))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """New values of metrics: a message for each level that they reach first."""
@@ -304,10 +332,12 @@ class Alerts:
                 self.note(f"alert not sent to {sender.name.removeprefix('alerts to ')}: no answer yet")
 
 
-def announce(name: str, event: str, text: str, report: Report, values: Mapping[str, Any] | None = None) -> None:
+def announce(
+    name: str, event: str, text: str, report: Report, values: Mapping[str, Any] | None = None, once: str = ""
+) -> None:
     """One message, sent within a few seconds or not at all."""
     alerts = Alerts(name, report)
-    alerts.send(event, text, values)
+    alerts.send(event, text, values, once=once)
     alerts.close()
 
 
@@ -318,17 +348,5 @@ def study_done(root: Path, study: str, report: Report) -> None:
         return
     counts = Counter(status.state for status in found)
     words = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    ended = max(status.heartbeat or 0.0 for status in found)
-    if os.path.lexists(alerts_file()) and _first(f"{os.path.realpath(root)}/{study} {ended}"):
-        announce(study, "study done", f"done: {words}", report, {"states": dict(counts)})
-
-
-def _first(end: str) -> bool:
-    """Whether no process has sent this end of a study yet; it then counts as sent. True if it cannot be recorded."""
-    with contextlib.suppress(OSError), open(config_folder() / ".alerts-studies", "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        if os.fsencode(end) in file.read().splitlines():
-            return False
-        file.write(os.fsencode(end) + b"\n")
-    return True
+    once = f"{os.path.realpath(root)}/{study} {max(status.heartbeat or 0.0 for status in found)}"
+    announce(study, "study done", f"done: {words}", report, {"states": dict(counts)}, once)

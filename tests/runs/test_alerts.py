@@ -88,8 +88,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(alerts, "_PAUSE", 0.01)
-    monkeypatch.setattr(alerts, "_sent", {})
+    monkeypatch.setattr(alerts, "_PAUSES", (0.01, 0.01))
     monkeypatch.setattr(alerts, "SECONDS", 0.2)
     monkeypatch.setattr(alerts, "LAST_SECONDS", 0.4)
     (tmp_path / "config/lsc").mkdir(parents=True)
@@ -225,32 +224,40 @@ def test_only_the_events_that_a_target_wants(server: Server, config: Path) -> No
     ]
 
 
-def test_the_limit_holds_in_a_process_and_what_it_leaves_out_is_in_the_log(
+def test_the_limit_holds_across_processes_and_counts_what_it_left_out(server: Server, config: Path) -> None:
+    config.write_text(f'most_per_hour = 3\n[slack]\nurl = "{server.url()}"\n')
+    for number in range(5):
+        alerts.announce("r", "failed", f"message {number}", print)
+    assert len(server.got) == 3
+    # What comes once, such as the end of a study, always goes.
+    for _ in range(2):
+        alerts.announce("r", "study done", "the end", print, once="study")
+    assert len(server.got) == 4
+    state = config.parent / ".alerts-slack.json"
+    known = json.loads(state.read_text())
+    assert known["left"] == 0
+    assert json.loads(server.got[-1][2])["text"].endswith("the end (2 earlier messages were left out)")
+    alerts.announce("r", "failed", "message 5", print)
+    assert len(server.got) == 4
+    assert SECRET not in state.read_text()
+    state.write_text(json.dumps(known | {"times": [time - 3601 for time in known["times"]]}))
+    alerts.announce("r", "failed", "message 6", print)
+    assert json.loads(server.got[-1][2])["text"].endswith("message 6")
+    for damaged in ("{", "[]", '{"times": 3, "once": {}, "left": "x"}', '{"times": [null, "a", 1e999]}'):
+        state.write_text(damaged)
+        alerts.announce("r", "failed", "again", print)
+    assert len(server.got) == 9
+
+
+def test_without_a_place_for_its_state_the_limit_holds_in_the_process(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config.write_text(f'most_per_hour = 3\n[slack]\nurl = "{server.url()}"\n')
-    noted: list[str] = []
-    for number in range(5):
-        alerts.announce("r", "failed", f"message {number}", noted.append)
-    assert len(server.got) == 3
-    assert noted == ["alert not sent to slack: 3 were sent within the hour"] * 2
-    # The end of a study always goes.
-    alerts.announce("r", "study done", "the end", noted.append)
-    assert len(server.got) == 4
-    monkeypatch.setattr(alerts, "_HOUR", 0.0)
-    alerts.announce("r", "failed", "message 6", noted.append)
-    assert json.loads(server.got[-1][2])["text"].endswith("message 6")
-
-
-def test_without_a_place_for_its_record_the_end_of_a_study_is_sent(
-    server: Server, config: Path, make_run: MakeRun
-) -> None:
-    config.write_text(f'[slack]\nurl = "{server.url()}"\n')
-    (config.parent / ".alerts-studies").mkdir()
-    folder = make_run()
-    write_status(folder, replace(read_status(folder), state="finished", heartbeat=100.0))
-    study_done(folder.parents[3], "group/study", print)
-    assert len(server.got) == 1
+    config.write_text(f'most_per_hour = 2\n[slack]\nurl = "{server.url()}"\n')
+    (config.parent / ".alerts-slack.json").mkdir()
+    monkeypatch.setattr(alerts, "_sent", {})
+    for number in range(4):
+        alerts.announce("r", "failed", f"message {number}", print)
+    assert len(server.got) == 2
 
 
 def test_a_study_is_done_once_when_its_last_run_has_ended(server: Server, config: Path, make_run: MakeRun) -> None:
