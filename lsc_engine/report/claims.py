@@ -13,12 +13,11 @@ import json
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.safe_io import MAX_TOML, decoded, read_bytes
+from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.runs.folder.layout import METRICS
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_engine.runs.read.studies import STUDIES, find_study, tries_beside
@@ -41,8 +40,8 @@ def short_verdicts(runs_dir: Path, name: str) -> list[dict[str, str]]:
 def makes_claims(folder: Path, study: str) -> bool:
     """Whether the preset that a study was started from makes claims of its own."""
     try:
-        return bool(tomllib.loads(decoded(read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML))).get("claims"))
-    except (LscError, OSError, ValueError, RecursionError):
+        return bool(read_toml(folder / STUDIES / f"{study}.toml").get("claims"))
+    except UnreadableError:
         return False
 
 

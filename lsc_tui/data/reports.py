@@ -5,17 +5,15 @@ They have no runs: a study is its preset in `.studies/` and what lies in its fol
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.ids import NAME
-from lsc_engine.common.safe_io import MAX_TOML, decoded, read_bytes
+from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.common.settings import Table, flatten
 from lsc_engine.runs.folder.layout import stays_inside
 from lsc_engine.runs.read.studies import STUDIES
@@ -92,9 +90,9 @@ class ReportReader:
             changed = file.stat().st_mtime_ns
             known = self._known.get(file)
             if known is None or known[0] != changed:
-                raw = tomllib.loads(decoded(read_bytes(file, MAX_TOML))) if stays_inside(folder, file) else {}
+                raw = read_toml(file) if stays_inside(folder, file) else {}
                 known = self._known[file] = (changed, raw)
-        except (OSError, LscError, ValueError, RecursionError):
+        except (OSError, UnreadableError):
             return {}
         return known[1]
 

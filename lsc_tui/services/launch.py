@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import counted
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.ids import suggested_name
-from lsc_engine.common.safe_io import decoded, read_bytes
+from lsc_engine.common.safe_io import read_bytes, read_toml
 from lsc_engine.common.settings import without
 from lsc_engine.common.userpaths import home_path
-from lsc_engine.config.load import LARGEST_FILE
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import STUDIES
@@ -36,7 +34,7 @@ LARGEST_LOG = 8 << 20
 def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`). A run
     like one of another's goes to the `own` runs folder."""
-    raw = without(tomllib.loads(decoded(read_bytes(view.run.path / PRESET, LARGEST_FILE))), "run")
+    raw = without(read_toml(view.run.path / PRESET), "run")
     raw["variants"] = [{"name": view.variant, "label": view.label}]
     root = own if view.read_only else view.run.root or Path(".")
     if kind == "fork":
