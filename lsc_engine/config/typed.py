@@ -19,7 +19,8 @@ from lsc_engine.config.schema import SECTIONS, SEED_MAX, fields, setting_keys
 
 # What stands in a list or table: texts in quotes, and everything between its signs.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')
-_SEED = re.compile(r"\+?[0-9]+(?:_[0-9]+)*")
+# Of at most 40 digits: Python refuses to read thousands of them.
+_SEED = re.compile(r"\+?[0-9](?:_?[0-9]){0,39}")
 _MOST_SEEDS = 1000
 _TEXTS = ("text", "choice", "system", "duration")
 _TOP_TEXTS = ("title", "source", "claim", "kind", "compare.baseline", "tune.duration", "tune.by")
@@ -110,11 +111,10 @@ def parse_seeds(text: str, what: str) -> tuple[int, ...]:
     for part in re.split(r"\s*,\s*|\s+", inner) if inner else []:
         first, dash, last = part.partition("-")
         ends = [first, last] if dash and first else [part]
-        digits = [end.replace("_", "").lstrip("+0")[:40] or "0" for end in ends]
-        if not all(map(_SEED.fullmatch, ends)) or max(map(int, digits)) > SEED_MAX:
+        if not all(map(_SEED.fullmatch, ends)) or max(map(int, ends)) > SEED_MAX:
             whole = f"{quoted(part)} is not a whole number from 0 to {SEED_MAX}"
             raise UsageError(f"{what}: {whole}; write seeds like 0,1,2 or 0-4")
-        low, high = int(digits[0]), int(digits[-1])
+        low, high = int(ends[0]), int(ends[-1])
         if not low <= high < low + _MOST_SEEDS:
             raise UsageError(f"{what}: {quoted(part)} is not a range of at most {_MOST_SEEDS} seeds, like 0-4")
         seeds += range(low, high + 1)
