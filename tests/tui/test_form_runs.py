@@ -180,7 +180,7 @@ def test_rows_are_the_settings_of_the_run_folders_after_many_edits(
 def test_most_of_these_forms_could_be_launched() -> None:
     """Otherwise the tests above would say little."""
     if reached["edits"]:
-        assert reached["edits"] >= 150
+        assert reached["edits"] >= 80
         assert reached["launched"] > reached["edits"] // 4
 
 
