@@ -175,8 +175,12 @@ class LscScreen(Screen[None], inherit_bindings=False):
         return [ends(left, right, width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
-        text, style = (self._label, "dim") if self._label else self.message
+        text, style = self._above()
         return [[(" ", ""), (fit(line, width - 1), style)] for line in wrap(text, width - 1)[:MESSAGE_LINES]]
+
+    def _above(self) -> tuple[str, str]:
+        """What the message line shows: an error also above an open field, else the label of that, else the message."""
+        return (self._label, "dim") if self._label and self.message[1] != "error" else self.message
 
     def _draw_foot(self, width: int, height: int) -> list[Line]:
         """The question with its answers, else (narrow) the message, else the keys that act now."""
@@ -235,7 +239,12 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
     def _redraw_lines(self) -> None:
         if self.is_mounted:
-            width, lines = max(20, self.size.width), min(MESSAGE_LINES, len(wrap(self.message[0], self.size.width - 1)))
+            width, lines = (
+                max(20, self.size.width),
+                min(MESSAGE_LINES, len(wrap(self._above()[0], self.size.width - 1))),
+            )
+            refused = self.field is not None and self.message[1] == "error"
+            self.set_class(bool(self._label) or refused, "-labelled")
             self.set_height("#foot", len(self._question_lines(width)) or max(1, 0 if self.wide else lines))
             self.set_height("#message", max(1, lines))
             self.redraw("#message", "#foot")
@@ -279,7 +288,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
         earlier: Sequence[str] = (),
         keys: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
-        """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
+        """One line of text on the last line; Enter gives it to `done`, Esc drops it. A text for which `done` or
+        `changed` raises UsageError stays in the open field, below that sentence. `replace`: what is typed takes the
         place of `value`, which a key that moves keeps. `earlier`: what PgUp brings back, newest first. `keys`: what
         others do meanwhile."""
         field = self.field = self.query_one("#prompt", Field)
@@ -289,8 +299,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self.add_class("-prompt")
         # A text in the field hides what it is of, which then stands above.
         self._label = label if value else ""
-        self.set_class(bool(value), "-labelled")
-        self.redraw("#message")
+        self._redraw_lines()
         field.cursor_position = len(value)
         if replace:
             field.selection = Selection(0, len(value))
@@ -305,16 +314,12 @@ class LscScreen(Screen[None], inherit_bindings=False):
             self.in_thread(lambda: write(path), f"wrote {home_path(path)}{more}")
 
         def chosen(text: str) -> None:
-            try:
-                path = user_path(text.strip() or name).absolute()
-            except UsageError as error:
-                self.say(str(error), "error")
-                return
+            path = user_path(text.strip() or name).absolute()
             path = path / name if path.is_dir() and path.name != name else path
             path = path if path.suffix == Path(name).suffix else path.with_name(path.name + Path(name).suffix)
             if not path.parent.is_dir():
-                self.say(f"{home_path(path.parent)} is not there; nothing was written", "error")
-            elif os.path.lexists(path):
+                raise UsageError(f"{home_path(path.parent)} is not there; nothing was written")
+            if os.path.lexists(path):
                 self.ask(f"{home_path(path)} is there already.", {"y": ("replace it", partial(begin, path))})
             else:
                 begin(path)
@@ -323,10 +328,29 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
     def close_field(self) -> None:
         self.field = self._prompt_done = self._prompt_changed = None
-        self.remove_class("-prompt", "-labelled")
+        self.remove_class("-prompt")
         self._label = ""
-        self.redraw("#message")
+        self._redraw_lines()
         self.set_focus(None)
+
+    def submit(self) -> bool:
+        """Hand the text of the open field to what it was opened for, and close it unless the text is refused."""
+        accepted = self._hand(self._prompt_done)
+        if accepted:
+            self.close_field()
+        return accepted
+
+    def _hand(self, act: Callable[[str], object] | None) -> bool:
+        """Hand the text of the open field to `act`; False with a sentence where that refuses it."""
+        if self.message[1] == "error":
+            self.say("")
+        try:
+            if act is not None and self.field is not None:
+                act(self.field.value)
+        except UsageError as error:
+            self.say(str(error), "error")
+            return False
+        return True
 
     async def take_key(self, event: events.Key) -> None:
         """A key for this screen: for its question, its open field, or its bindings."""
@@ -354,32 +378,34 @@ class LscScreen(Screen[None], inherit_bindings=False):
                 await self.perform("open" if early else name, "enter" if early else event.key)
 
     async def _key_in_field(self, field: Field, key: str, event: events.Key) -> None:
-        done, changed, before = self._prompt_done, self._prompt_changed, field.value
-        if key in ("escape", "enter"):
+        changed, before = self._prompt_changed, field.value
+        if key == "enter":
+            self.submit()
+            return
+        if key == "escape":
+            if self.message[1] == "error":
+                self.say("")
             self.close_field()
-            if key == "enter" and done is not None:
-                done(before)
-            elif key == "escape" and changed is not None:
+            if changed is not None:
                 changed("")
             return
         if key in self._prompt_keys:
             self._prompt_keys[key]()
             return
-        if key in ("pageup", "pagedown") and done is not None:
+        if key in ("pageup", "pagedown"):
             self.recalled = max(0, min(len(self._earlier) - 1, self.recalled + (1 if key == "pageup" else -1)))
             field.value = self._earlier[self.recalled]
             field.cursor_position = len(field.value)
         else:
             await field.take(event)
-        if field.value != before and changed is not None:
-            changed(field.value)
+        if field.value != before:
+            self._hand(changed)
 
     def take_paste(self, text: str) -> None:
         """Pasted text: for the open field, else for nothing."""
         if self.field is not None and self._question is None:
             self.field.paste(text)
-            if self._prompt_changed is not None:
-                self._prompt_changed(self.field.value)
+            self._hand(self._prompt_changed)
 
     async def perform(self, name: str, key: str = "") -> None:
         """Do a command, by the bindings of its key where it comes from one, or say why not."""

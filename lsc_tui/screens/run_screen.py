@@ -348,6 +348,7 @@ class RunScreen(ChartScreen):
         earlier = views[0].notes[::-1] if len(views) == 1 else ()
 
         def done(text: str) -> None:
+            notes.check_note(text)
             if self.recalled:
                 old = earlier[self.recalled - 1]
                 self._act(views, lambda view: notes.change_note(view.run.path, old, text), "note changed on")
@@ -367,6 +368,8 @@ class RunScreen(ChartScreen):
                 (notes.remove_tag if tag in common else notes.add_tag)(view.run.path, tag)
 
         def done(text: str) -> None:
+            for tag in set(text.split()) - common:
+                notes.check_tag(tag)
             if tags := text.split():
                 words = "tags changed on" if common & {*tags} else "tagged"
                 words = f"{' '.join(tags)} taken away from" if common.issuperset(tags) else words

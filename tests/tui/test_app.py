@@ -217,7 +217,7 @@ async def test_metrics_and_screen_are_written_as_files(
         assert (tmp_path / "elsewhere/fig9-A-384-seed-0.csv").read_text().splitlines() == lines
         await pilot.press("e", "c", "ctrl+u", *"none/x", "enter")
         assert "none is not there; nothing was written" in text_of(app)
-        await pilot.press("e", "s", "enter")
+        await pilot.press("escape", "e", "s", "enter")
         await app.workers.wait_for_complete()
         assert "wrote ~/fig9-A-384-seed-0-figures" in text_of(app)
         svg = next(tmp_path.glob("fig9-A-384-seed-0-figures/*train-loss*.svg"))

@@ -165,7 +165,7 @@ async def test_v_sets_a_level_at_the_cursor(study: Path) -> None:
             assert screen.levels == {"train/accuracy": [pytest.approx(level)], "train/loss": [0.8, 0.4]}
         await pilot.press("v", *"-3D", "enter")
         assert 'v: "-3D" is no level; write 90 or 0.9' in text_of(app)
-        await pilot.press("0", "v", "enter")
+        await pilot.press("escape", "0", "v", "enter")
         await settle(app, pilot)
         assert screen.levels is None
         assert not shown(screen).set_here

@@ -142,7 +142,7 @@ async def test_runs_are_grouped_by_any_setting(runs: Path) -> None:
         assert screen_of(app).table.rows[0].closed
         await pilot.press("B", *"target.metod", "enter")
         assert 'did you mean "target.method"' in screen_of(app).message[0]
-        await pilot.press("B", "backspace", "enter")
+        await pilot.press("escape", "B", "backspace", "enter")
         assert len(ids(app, "study")) == 3
 
 

@@ -779,7 +779,7 @@ async def test_a_slash_in_the_form_goes_to_a_field_and_w_saves_what_runs(place: 
         await pilot.press("slash", *"nothing", "enter")
         assert 'no field here is called "nothing"' in screen.message[0]
         screen.form.on ^= {"wide"}
-        await pilot.press("w", "enter")
+        await pilot.press("escape", "w", "enter")
         await ready(app, pilot)
         assert "without wide" in screen.message[0]
         saved = Form.of((tmp_path / "presets" / "tiny-mine.toml").read_text(), "saved", "saved", tmp_path)

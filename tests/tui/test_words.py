@@ -48,7 +48,7 @@ async def test_only_levels_set_by_hand_are_called_so(tmp_path: Path) -> None:
         await settle(app, pilot)
         await pilot.press("v", *"200", "enter")
         assert "is no level" in app.lsc_screen.message[0]
-        await pilot.press("v", *"50", "enter")
+        await pilot.press("escape", "v", *"50", "enter")
         await settle(app, pilot)
         assert "50% set here" in text_of(app)
         assert " fixed in the preset" in text_of(app).partition("50% set here")[2].partition("─")[0]

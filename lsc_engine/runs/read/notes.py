@@ -72,6 +72,14 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
             replace_json(folder / NOTES, {"notes": [asdict(note) for note in notes], "tags": tags})
 
 
+def check_note(text: str) -> None:
+    """UsageError for a text that is too long for a note or holds control characters."""
+    if len(text.strip()) > MAX_NOTE:
+        raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
+    if not all(c.isprintable() or c in "\n\t" for c in text.strip()):
+        raise UsageError("a note holds no control characters")
+
+
 def add_note(folder: Path, text: str) -> None:
     """Add a note; UsageError if it is empty, too long or holds control characters."""
     if not text.strip():
@@ -83,10 +91,7 @@ def change_note(folder: Path, old: str | None, text: str) -> None:
     """Replace the newest note that reads `old`, or remove it for an empty `text`; None adds one. UsageError as for
     `add_note`, or if the old one is gone."""
     text = text.strip()
-    if len(text) > MAX_NOTE:
-        raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
-    if not all(c.isprintable() or c in "\n\t" for c in text):
-        raise UsageError("a note holds no control characters")
+    check_note(text)
     new = [Note(time.time(), user_name(), text)] if text else []
     with _changing(folder) as (notes, _):
         place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), len(notes))
@@ -95,10 +100,15 @@ def change_note(folder: Path, old: str | None, text: str) -> None:
         notes[place : place + 1] = new
 
 
-def add_tag(folder: Path, tag: str) -> None:
-    """Add a tag. UsageError for one with spaces, commas or control characters, or a leading minus."""
+def check_tag(tag: str) -> None:
+    """UsageError for a tag with spaces, commas or control characters, or a leading minus."""
     if not _is_tag(tag) or tag.startswith("-"):
         raise UsageError(f"tag {tag!r} is not allowed: 1 to 60 printable characters without spaces and commas")
+
+
+def add_tag(folder: Path, tag: str) -> None:
+    """Add a tag that `check_tag` accepts."""
+    check_tag(tag)
     with _changing(folder) as (_, tags):
         if tag not in tags:
             tags.append(tag)

@@ -23,9 +23,10 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.chart import Level, Mark, Series
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import counted, number
 from lsc_engine.common.userpaths import home_path
-from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.runs.folder.layout import PRESET, check_name
 from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.read.run import Run
 from lsc_tui.data.reports import PAGE
@@ -392,8 +393,7 @@ class CompareScreen(ChartScreen):
             value = number(text.rstrip(" %").replace(",", ".")) or 0.0
             value /= 100 if not is_loss(metric) and (value > 1 or text.endswith("%")) else 1
             if not 0 < value < (math.inf if is_loss(metric) else 1.001):
-                self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
-                return
+                raise UsageError(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss')
             kept: dict[str, list[float]] = {}
             for level in found.base.levels:
                 if is_loss(level.metric) != is_loss(metric):
@@ -480,7 +480,7 @@ class CompareScreen(ChartScreen):
             self.in_thread(lambda: save_view(root, named), saved)
 
         def chosen(text: str) -> None:
-            name = text.strip()
+            name = check_name(text.strip(), "view")
             if (root / VIEWS / f"{name}.toml").exists():
                 self.ask(f"the view {name} is there already.", {"y": ("replace it", partial(save, name))})
             else:

@@ -11,6 +11,7 @@ from textual.containers import Container, Horizontal
 
 from lsc_engine.charts.chart import Series, readout
 from lsc_engine.charts.scales import short
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot, kind_of
@@ -432,18 +433,17 @@ class MonitorScreen(RunScreen):
             """The nearest hit above, else the nearest below."""
             if not self.log_pane.find(words) and not self.log_pane.find(words, down=True):
                 self.log_pane.find("")
-                self.say(f'the log holds no "{words}"', "warn")
+                raise UsageError(f'the log holds no "{words}"')
 
         self.prompt("search the log, upwards first", search, value=self.log_pane.words)
 
     def _filter_metrics(self, words: str) -> None:
         view = self.watched
         curves = self._curves(view) if view is not None else None
-        if curves is not None and families(curves.names, words):
-            self.metric_words, self.view_number, self.pane = words, 0, 0
-            self.show()
-        else:
-            self.say(f'no metric of this run holds "{words}"', "warn")
+        if words and (curves is None or not families(curves.names, words)):
+            raise UsageError(f'no metric of this run holds "{words}"')
+        self.metric_words, self.view_number, self.pane = words, 0, 0
+        self.show()
 
     def _find(self, *, down: bool) -> None:
         words = self.log_pane.words

@@ -399,8 +399,8 @@ class NewScreen(LscScreen):
             self.every = True
             self.show()
         if not (places or keys):
-            self.say(f'no field here is called "{text}"', "warn")
-        elif self.panel.go((places or keys)[0]):
+            raise UsageError(f'no field here is called "{text}"')
+        if self.panel.go((places or keys)[0]):
             self.show()
 
     def _filter(self, text: str) -> None:
@@ -481,26 +481,22 @@ class NewScreen(LscScreen):
         form, text = self.form, text.strip()
         if form is None:
             return
-        try:
-            if row.kind == "seeds":
-                form.set_seeds(text)
-            elif row.kind == "tune":
-                form.set_tune(text)
-            elif row.kind == "setting":
-                form.set(row.key, text, variant=variant)
-            elif row.key == "study":
-                form.study, form.wanted = text, ""
-            elif row.key == "device":
-                form.device = text or "auto"
-            elif row.key == "at":
-                form.at = text.replace(" ", "").replace("_", "")
-            elif row.key == "runs":
-                form.runs_dir = user_path(text or "runs")
-            else:
-                form.data_dir = str(user_path(text)) if text else ""
-        except UsageError as error:
-            self.say(str(error), "error")
-            return
+        if row.kind == "seeds":
+            form.set_seeds(text)
+        elif row.kind == "tune":
+            form.set_tune(text)
+        elif row.kind == "setting":
+            form.set(row.key, text, variant=variant)
+        elif row.key == "study":
+            form.study, form.wanted = text, ""
+        elif row.key == "device":
+            form.device = text or "auto"
+        elif row.key == "at":
+            form.at = text.replace(" ", "").replace("_", "")
+        elif row.key == "runs":
+            form.runs_dir = user_path(text or "runs")
+        else:
+            form.data_dir = str(user_path(text)) if text else ""
         self.changed()
 
     def put_system(self, system: str, n: str) -> None:
@@ -680,8 +676,7 @@ class NewScreen(LscScreen):
         except OSError as error:
             fault = f"{home_path(path)}: {error.strerror or error}"
         if fault is not None:
-            self.say(f"w: {fault}", "error")
-            return
+            raise UsageError(f"w: {fault}")
         off = [clean(variant) for variant in form.names if variant not in form.running]
         self.say(f"saved {home_path(path)}" + (f" without {', '.join(off)}" if off else ""))
         self.reload(f"yours:{name}")

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
-from lsc_engine.common.errors import did_you_mean
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
@@ -437,8 +437,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             name, names = text.strip(), self._names()
             if name and name not in names:
-                self.say(f'B: no run has "{name}"; {did_you_mean(name, names)}', "error")
-                return
+                raise UsageError(f'B: no run has "{name}"; {did_you_mean(name, names)}')
             self.order.group, self.order.flat = name, False
             self._order_changed(f"grouped by {name}" if name else "grouped by study")
 
@@ -452,8 +451,7 @@ class RunsScreen(RunScreen):
         def done(text: str) -> None:
             names, known = text.split(), [*COLUMNS, *self._names()]
             if wrong := next((name for name in names if name not in known and name != PIN), ""):
-                self.say(f'O: no column "{wrong}"; {did_you_mean(wrong, known)}', "error")
-                return
+                raise UsageError(f'O: no column "{wrong}"; {did_you_mean(wrong, known)}')
             self.order.columns, self.order.shift = tuple(dict.fromkeys(names)), 0
             if self.order.sort not in self.order.sorts:
                 self.order.sort = "started"
@@ -538,10 +536,12 @@ class RunsScreen(RunScreen):
             self.show()
 
     def _filter_done(self, text: str) -> None:
-        self._row_before = ""
         self._filter_typed(text)
+        if self.filter.fault:
+            raise UsageError(f"filter: {self.filter.fault}")
+        self._row_before = ""
         earlier = [text, *(one for one in self.app.ui.get("filters", []) if one != text)]
-        self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
+        self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() else earlier[1:])
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         names, words = super().footer()

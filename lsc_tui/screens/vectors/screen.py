@@ -237,9 +237,8 @@ class VectorsScreen(LscScreen):
 
     def action_next_pane(self, by: int) -> None:
         """Tab: the first limit, then the next one, then back to the table."""
-        names, editing, field = ["", *list(FIELDS)[: 5 if self.wide else 3]], self.editing, self.field
-        self.close_field()
-        if field is not None and editing and not self._accept(editing, field.value):
+        names, editing = ["", *list(FIELDS)[: 5 if self.wide else 3]], self.editing
+        if self.field is not None and not self.submit():
             return
         name = names[(names.index(editing) + by) % len(names)] if editing in names else ""
         if name:
@@ -252,7 +251,12 @@ class VectorsScreen(LscScreen):
         hints = SuggestFromList(list(words)) if words else None
         keys = {"tab": partial(self.action_next_pane, 1), "shift+tab": partial(self.action_next_pane, -1)}
         keys |= {"up": partial(self.action_move, -1), "down": partial(self.action_move, 1)}
-        now, typed, done = self.limits.shown(name), partial(self._accept, name, quiet=True), partial(self._accept, name)
+        now, done = self.limits.shown(name), partial(self._accept, name)
+
+        def typed(text: str) -> None:
+            with suppress(UsageError):  # "1.2" on the way to "1.28M" is no fault yet
+                done(text)
+
         label = f"{FIELDS[name]}; Tab: the next limit"
         self.prompt(label, done, value=now, changed=typed, suggester=hints, replace=True, keys=keys)
         self.editing = name
@@ -263,17 +267,10 @@ class VectorsScreen(LscScreen):
         self.editing = ""
         self.redraw("#fields")
 
-    def _accept(self, name: str, text: str, quiet: bool = False) -> bool:
-        try:
-            limits = self.limits.typed(name, text)
-        except UsageError as error:
-            # "1.2" on the way to "1.28M" is no fault yet.
-            if not quiet:
-                self.say(str(error), "error")
-            return False
+    def _accept(self, name: str, text: str) -> None:
+        limits = self.limits.typed(name, text)
         if limits != self.limits:
             self.take_limits(limits)
-        return True
 
     def action_filter(self) -> None:
         def typed(text: str) -> None:
