@@ -334,6 +334,7 @@ def _notes(row: Row, base: Row) -> list[str]:
     diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
     undecided = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
     undecided += [f"seed {seed} not started" for seed in row.absent]
+    empty = [f"seed {run.seed}" for run in row.runs if row.states.get(run.seed) in ENDED and not run.metric_names()]
     sentences = {
         f"{base.label} and {row.label} train on different data: no speed-up": other_data,
         f"{row.label} has another loss than {base.label}: their losses are not compared": (
@@ -354,5 +355,6 @@ def _notes(row: Row, base: Row) -> list[str]:
         ),
         f"{row.label}: {', '.join(diverged)}, counted as not reached": diverged,
         f"{row.label}: {', '.join(undecided)}: decides nothing, so far only": undecided,
+        f"{row.label}: no metrics of {', '.join(empty)}: decides nothing": empty,
     }
     return [sentence for sentence, holds in sentences.items() if holds]

@@ -190,3 +190,14 @@ def test_a_level_held_before_the_first_step_gives_no_ratio_and_earlier_stages_ar
     assert level.text("steps") == "0"
     assert {unit: level.faster[unit].ratio for unit in ("steps", "seconds")} == {"steps": None, "seconds": None}
     assert any("b builds on group/study/ssl/seed-0: what that took is not counted" in note for note in found.notes)
+
+
+def test_a_finished_run_without_metrics_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    for variant in ("a", "b"):
+        with RunWriter.open(make_run(variant=variant), device="cpu", total_steps=9, echo=False) as writer:
+            writer.metrics(9, 1.0, 1.0, {"train/loss": 0.5, "train/accuracy": 0.9})
+            writer.finish("finished", 0)
+    runs = tmp_path / "runs"
+    next(runs.rglob("b/seed-0/metrics.jsonl")).unlink()
+    found = compare(list_runs([runs]), levels={"train/accuracy": [0.5]})
+    assert "b: no metrics of seed 0: decides nothing" in found.notes
