@@ -6,6 +6,7 @@ texts keep what was typed, also where it looks like a number.
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -145,11 +146,20 @@ def parse_assignment(text: str, option: str) -> tuple[str, str]:
     known = [*setting_keys(), *TOP_WORDS, *_REPORT_KEYS]
     free = key.startswith(_FREE) or key in ("compare.baseline", "compare.levels")
     if key not in known and not (free and all(key.split("."))):
-        # The nearest key of the same section reads better than that of another one.
-        section = key.split(".")[0] + "."
-        same = [k for k in known if k.startswith(section)] if section[:-1] in SECTIONS and "." in key else known
-        raise UsageError(f"{option} {key}: no setting has this name; {did_you_mean(key, same)}")
+        raise UsageError(f"{option} {key}: no setting has this name; {_nearest_key(key, known)}")
     return key, value.strip()
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    """A clause that names the keys with the last part of `key`, else those like it."""
+    section, _, last = key.rpartition(".")
+    parts = {one.rpartition(".")[2] for one in known}
+    # The nearest key of the same section reads better than that of another one.
+    if section in SECTIONS and last not in parts:
+        return did_you_mean(key, [one for one in known if one.startswith(f"{section}.")])
+    near = difflib.get_close_matches(last, sorted(parts), 1, 0.7)
+    keys = [quoted(one) for one in dict.fromkeys(known) if one.rpartition(".")[2] in near]
+    return f"did you mean {' or '.join(keys)}?" if keys else "settings are written like optimizer.lr"
 
 
 def parse_sets(texts: Iterable[str]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_what_is_no_list_of_seeds_is_one_sentence_with_its_key(tmp_path: Path, t
     for key in ("seeds", "seed", "tune.seed"):
         with pytest.raises(UsageError, match=rf"^--set {key}: "):
             parse_sets([f"{key}={text}"])
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lr", 'did you mean "optimizer.lr"?'),
+        ("target.lr", 'did you mean "optimizer.lr"?'),
+        ("seedz", 'did you mean "seed"?'),
+        ("data.clases", 'did you mean "data.classes"? Allowed'),
+        ("variants", "settings are written like optimizer.lr"),
+    ],
+)
+def test_a_name_that_no_setting_has_gets_the_nearest(key: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"--set {key}: no setting has this name; {hint}")):
+        parse_sets([f"{key}=3"])
 
 
 @pytest.mark.parametrize("seeds", ["[0, 0]", "[]", "[-1]", '["²"]', "[1.0]", "[true]", f"[{2**63}]", '"0-2"'])
