@@ -13,7 +13,7 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import whole_file, write_whole
 from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder import checkpoints
-from lsc_engine.runs.read.run import Run, metric_lines, write_csv
+from lsc_engine.runs.read.run import Run, metric_lines, no_checkpoint, write_csv
 
 FORMATS = ("csv", "parquet", "tensorboard", "safetensors", "png", "svg", "pdf", "latex")
 FIGURES = ("png", "svg", "pdf")
@@ -148,10 +148,8 @@ def _checkpoint(run: Run, at: int | None) -> checkpoints.Checkpoint:
         best = best_step(run)
         found = next((one for one in listed if one.step == best and checkpoints.verify(one) is None), None)
     found = found or checkpoints.newest_good(run.path, at)[0]
-    if found is None or MODEL not in found.files:
-        has = ", ".join(str(one.step) for one in listed) or "none"
-        which = "" if at is None else f" of step {at}"
-        raise UsageError(f"{run.id} has no good checkpoint{which}; it has: {has}")
+    if found is None:
+        raise UsageError(no_checkpoint(run, at))
     return found
 
 

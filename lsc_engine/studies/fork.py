@@ -15,11 +15,11 @@ from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.typed import parse_sets
-from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
+from lsc_engine.runs.folder.checkpoints import MANIFEST, newest_good, step_name
 from lsc_engine.runs.folder.classes import read_classes, write_classes
 from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
 from lsc_engine.runs.folder.writer import create_run
-from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.run import Run, no_checkpoint
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE, differences
 from lsc_engine.studies.plan import plan_study
 
@@ -73,9 +73,7 @@ def create_fork(parent: Run, config: RunConfig, at: int | None, total_steps: int
     there is none, or it lies behind the fork's last step."""
     found, problems = newest_good(parent.path, at)
     if found is None:
-        steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"
-        which = "" if at is None else f" of step {at}"
-        raise UsageError(*problems, f"{parent.id} has no good checkpoint{which}. It has: {steps}")
+        raise UsageError(*problems, no_checkpoint(parent, at))
     if found.step >= total_steps:
         raise UsageError(
             f"fork: the checkpoint is of step {found.step} and the training ends at {total_steps}; "

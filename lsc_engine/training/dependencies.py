@@ -23,7 +23,7 @@ from lsc_engine.heads.distillation import Teacher
 from lsc_engine.models.build import build_model
 from lsc_engine.runs.folder.classes import changed_classes, listed
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET
-from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.runs.read.run import Run, no_checkpoint, open_run
 from lsc_engine.training import checkpointing
 from lsc_engine.training.run_images import class_names, recorded
 
@@ -138,7 +138,7 @@ def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs
 def _newest(key: str, run: Run) -> checkpointing.Loaded:
     found = checkpointing.load_newest(run.path)
     if found is None:
-        raise UsageError(f"{key}: {run.id} has no good checkpoint")
+        raise UsageError(f"{key}: {no_checkpoint(run)}")
     return found
 
 

@@ -41,7 +41,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.runs.folder.classes import listed, read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
-from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.run import Run, no_checkpoint
 from lsc_engine.training import calibration, checkpointing
 from lsc_engine.training.calibration import Calibration
 from lsc_engine.training.dependencies import load_dependencies
@@ -113,8 +113,7 @@ def open_trained(run: Run, *, device: torch.device, at: int | None = None) -> Tr
     config = load_run_config(run.path / PRESET)
     found = checkpointing.load_newest(run.path, at=at)
     if found is None:
-        which = "" if at is None else f" of step {at}"
-        raise UsageError(f"{run.id} has no good checkpoint{which}; lsc-engine resume {run.id} makes one")
+        raise UsageError(no_checkpoint(run, at))
     identity = json.loads(found.state["identity"])
     images, classes, size = (int(identity["data"][key]) for key in ("images", "classes", "size"))
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)

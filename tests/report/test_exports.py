@@ -109,7 +109,7 @@ def test_wrong_options_are_refused(made: Path) -> None:
         call("export", "fig9", "--to", "cvs")
     with pytest.raises(UsageError, match="--metric does not go with --to csv"):
         call("export", "fig9", "--to", "csv", "--metric", "train/loss")
-    with pytest.raises(UsageError, match="no good checkpoint"):
+    with pytest.raises(UsageError, match="checkpoints are missing or damaged"):
         call("export", "n_min/seed-0", "--to", "safetensors")
 
 
@@ -123,7 +123,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def test_weights_are_those_of_the_best_checkpoint(here: Path, trained: Path) -> None:
+def test_weights_are_those_of_the_best_checkpoint(here: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.numpy import load_file
 
     run = open_run("means/A/seed-0", [trained])
@@ -132,6 +132,11 @@ def test_weights_are_those_of_the_best_checkpoint(here: Path, trained: Path) -> 
     assert any(name.startswith("model.") for name in load_file(file))
     with pytest.raises(UsageError, match="no good checkpoint of step 5; it has: 69"):
         call("export", run.id, "--to", "safetensors", "--at", "5")
+    with monkeypatch.context() as damaged:
+        damaged.setattr("lsc_engine.runs.folder.checkpoints.MANIFEST", "none.json")
+        for command in (("export", "--to", "safetensors"), ("predict", "--split", "val"), ("evaluate",)):
+            with pytest.raises(UsageError, match="is finished, but its checkpoints are missing or damaged; lsc-engine"):
+                call(command[0], run.id, *command[1:], *(["--out", "x"] if command[0] == "export" else []))
 
 
 def test_embeddings_give_the_accuracy_that_was_measured(here: Path, trained: Path) -> None:

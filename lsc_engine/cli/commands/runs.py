@@ -140,7 +140,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
     lines += [f"  {key:<11} {text}" for key, text in facts.items() if text]
     lines += [f"  mirror      {state}" for state in states(run.path)]
     lines += [f"  note        {note.text}" for note in run.notes]
-    kept = [f"step {c.step}" + (" (unfinished)" if c.problem else "") for c in run.checkpoints()]
+    kept = [f"step {c.step}" + (" (damaged)" if c.problem else "") for c in run.checkpoints()]
     lines += [f"  checkpoints {', '.join(kept)}"] if kept else []
     lines += ["", *(f"  {name:<28} {significant(number, 6)}" for name, number in row["metrics"].items())]
     lines += ["", *(f"  {key:<28} {setting!r}" for key, setting in settings_of(run.config).items())]

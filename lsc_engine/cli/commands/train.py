@@ -77,6 +77,8 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
+    from lsc_engine.runs.folder.checkpoints import newest_good
+    from lsc_engine.runs.read.run import no_checkpoint
     from lsc_engine.studies.checks import prepare_resume
     from lsc_engine.studies.fork import resumed_config
 
@@ -85,7 +87,8 @@ def resume(
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
     if (status := found.status()).state == "finished":
-        message(f"{found.id} is finished, at step {status.step}; fork it to train it further")
+        further = f"{found.id} is finished, at step {status.step}; fork it to train it further"
+        message(further if newest_good(found.path)[0] is not None else no_checkpoint(found))
         _print_run(found, as_json)
         return
     this = prepare_resume(found, config, options, message, use_torch=not detach)

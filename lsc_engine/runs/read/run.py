@@ -324,6 +324,17 @@ def open_run(ref: str | Path, dirs: Dirs = None, *, foreign: bool = False) -> Ru
     return run
 
 
+def no_checkpoint(run: Run, at: int | None = None) -> str:
+    """The sentence on a run without a good checkpoint (of step `at`): which others are good, or what makes one."""
+    good = [str(one.step) for one in run.checkpoints() if checkpoints.verify(one) is None]
+    if good:
+        return f"{run.id} has no good checkpoint of step {at}; it has: {', '.join(good)}"
+    if run.status().state == "finished":
+        again = f"lsc-engine run {run.path / PRESET} --name NAME trains it again as another study"
+        return f"{run.id} is finished, but its checkpoints are missing or damaged; {again}"
+    return f"{run.id} has no good checkpoint; lsc-engine resume {run.id} makes one"
+
+
 def only_read(run: Run) -> str:
     """Why nothing is done to a run of another tool."""
     return f"{run.id} is a {run.origin} log of another tool, which is only read here"
