@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from lsc_engine import __version__
 from lsc_engine.common.errors import UsageError
@@ -27,6 +28,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class _Command(TyperCommand):
+    """A command that refuses an option of one value that is given twice, instead of taking the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for one in self.params:
+            if isinstance(one, TyperOption) and not (one.multiple or one.is_flag) and order.count(one) > 1:
+                raise UsageError(f"{one.opts[0]} is given twice, and takes one value")
+        return super().parse_args(ctx, args)
 
 
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -51,7 +63,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        app.command(name)(run)
+        app.command(name, cls=_Command)(run)
         return function
 
     return add
@@ -164,9 +176,9 @@ def new_file(option: str, name: str | Path, force: bool, *endings: str) -> Path:
 def load_plan(chosen: StudyOptions, further: tuple[str, ...] = ()) -> StudyPlan:
     """The study that a preset and these options make, with `further` settings. UsageError with all problems at once."""
     from lsc_engine.config.typed import parse_seeds
-    from lsc_engine.studies.plan import plan_study
+    from lsc_engine.studies.plan import new_study_fault, plan_study
 
-    return plan_study(
+    plan = plan_study(
         chosen.preset,
         name=chosen.name,
         variants=chosen.variant or (),
@@ -174,3 +186,6 @@ def load_plan(chosen: StudyOptions, further: tuple[str, ...] = ()) -> StudyPlan:
         sweeps=chosen.sweep or (),
         seeds=None if chosen.seeds is None else parse_seeds(chosen.seeds, "--seeds"),
     )
+    if (fault := new_study_fault(plan.study)) is not None:
+        raise UsageError(f"--name: {fault}")
+    return plan

@@ -32,6 +32,8 @@ def study_fault(name: str) -> str | None:
     parts = name.split("/")
     if len(parts) > 2:
         return f"{quoted(name)} has more than one slash; a study is a name, or folder/name"
+    if len(parts) == 2 and not all(parts):
+        return f"{quoted(name)} begins or ends with a slash; a study is a name, or folder/name"
     return next((fault for part in parts if (fault := name_fault(part))), None)
 
 

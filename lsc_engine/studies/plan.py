@@ -14,12 +14,13 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id, study_fault, suggested_name
 from lsc_engine.common.settings import Table, flatten, lookup, merge
 from lsc_engine.config import expand
-from lsc_engine.config.load import read_preset
+from lsc_engine.config.load import read_preset, shipped_paths
 from lsc_engine.config.preset import Preset, PresetFile, Variant
 from lsc_engine.config.schema import REFERENCES, RunConfig
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
 from lsc_engine.config.validation_errors import PresetError
+from lsc_engine.runs.folder.layout import TRIES
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class StudyPlan:
     def grown(self, extra: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
         points = {name: [dict(point) for point in more] for name, more in extra.items()}
         return _planned(self._raw, self._file, self.study, self._chosen, points)
+
+
+def new_study_fault(name: str) -> str | None:
+    """Why a study of one's own cannot have this name, which `study_fault` allows; None if it can."""
+    if "/" in name and name not in (preset.name for preset in shipped_paths()):
+        near = suggested_name(name)
+        return f'{quoted(name)}: only studies of shipped presets have a slash in their names; "{near}" would do'
+    if name.endswith(TRIES):
+        return f"{quoted(name)}: names that end in {TRIES} are kept for the tries of [tune]"
+    return None
 
 
 def plan_study(
@@ -197,7 +208,7 @@ def _planned(
         chosen = tuple(variant.name for variant in preset.variants)
     tune = None
     if preset.tune is not None and chosen:
-        name, compare = f"{study}.tune", preset.compare.model_copy(update={"baseline": preset.tries_baseline})
+        name, compare = f"{study}{TRIES}", preset.compare.model_copy(update={"baseline": preset.tries_baseline})
         tries = _runs(replace(preset, compare=compare), preset.tries, name, (preset.tune.seed,))
         tune = TunePlan(name, preset.tune.grid, tune_purposes(preset), tries)
     variants = [variant for variant in preset.variants if variant.name in chosen]

@@ -27,7 +27,7 @@ from lsc_engine.config.load import check_text
 from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.studies.plan import plan_study
+from lsc_engine.studies.plan import new_study_fault, plan_study
 from lsc_engine.studies.prepare import free_name, plan_actions
 from lsc_tui.data.preset_form import SETTINGS, Form, toml_text
 from lsc_tui.data.reports import made_words
@@ -118,7 +118,8 @@ def examine(form: Form) -> Outcome:
 
 
 def _place_problems(form: Form) -> list[Problem]:
-    fault, folder, found = study_fault(form.study), form.runs_dir, list[Problem]()
+    folder, found = form.runs_dir, list[Problem]()
+    fault = study_fault(form.study) or new_study_fault(form.study)
     if lacks := next((name for name in FULL if find_spec(name) is None), ""):
         words = f"training needs {lacks}, which this light installation lacks; in the folder of lsc: pip install ."
         found.append(Problem("device", words))

@@ -258,9 +258,22 @@ def test_a_foreign_folder_and_other_settings_under_the_same_name_are_refused(fol
     assert "--name tiny-2" in err
 
 
-@pytest.mark.parametrize("words", [("--device", "cudaa"), ("--seeds", "0,0"), ("--variant", "narow"),
-                                   ("--set", "optimizer.lrr=1"), ("--plugin", "none.py")])  # fmt: skip
-def test_bad_options_are_refused(folder: Path, words: tuple[str, str]) -> None:
-    _, err = call(folder, "run", "tiny.toml", *words, code=2)
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--device cudaa", "cudaa"),
+        ("--seeds 0,0", "given twice"),
+        ("--variant narow", "narrow"),
+        ("--set optimizer.lrr=1", "optimizer.lr"),
+        ("--plugin none.py", "is not a file"),
+        ("--seeds 1 --seeds 2", "--seeds is given twice, and takes one value"),
+        ("--name a/b", '--name: "a/b": only studies of shipped presets have a slash in their names; "a-b" would do'),
+        ("--name tiny.tune", '--name: "tiny.tune": names that end in .tune are kept for the tries'),
+        ("--name /abs", '--name: "/abs" begins or ends with a slash'),
+    ],
+)
+def test_bad_options_are_refused(folder: Path, words: str, sentence: str) -> None:
+    _, err = call(folder, "run", "tiny.toml", *words.split(), code=2)
     assert "Traceback" not in err
+    assert sentence in err
     assert not (folder / "runs").exists()
