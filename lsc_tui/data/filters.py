@@ -16,7 +16,7 @@ from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import flatten, lookup
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import ACCURACY, LOSS, SPEED, RunView, finite, value_text
-from lsc_tui.lines import clean
+from lsc_tui.lines import STATES, clean
 
 FIELDS: dict[str, Callable[[RunView], Any]] = {
     "state": lambda v: v.state,
@@ -80,6 +80,9 @@ class Filter:
                     self._place += 1
                 else:
                     groups[-1].append(self._term())
+            if len(groups) > 1 and not any(groups):
+                self._place = text.index("|")
+                raise UsageError("| stands between words or conditions, and there are none")
         except UsageError as error:
             self.fault = f'character {self._place + 1}, "{clean(text[self._place :].split()[0])}": {error}'
         self._groups = [group for group in groups if group] or [[]]
@@ -110,7 +113,9 @@ class Filter:
         try:
             compiled = re.compile(re.escape(value) if pattern is None else pattern, re.IGNORECASE | re.MULTILINE)
         except re.error as error:
-            raise UsageError(f"no regular expression: {error.msg} at {(error.pos or 0) + 1}") from None
+            raise UsageError(f"not a regular expression: {error.msg} at {(error.pos or 0) + 1}") from None
+        if not key and found[0].strip("!") == "":
+            raise UsageError("the word or condition that ! is to leave out is missing")
         if not key:
             return lambda item: (compiled.search(_words(item)) is not None) != negated
         # The dotted key that its last part stands for, where only one does.
@@ -120,6 +125,9 @@ class Filter:
             raise UsageError(did_you_mean(key, [*FIELDS, *self._settings]))
         if full not in FIELDS and not self._settings and "." not in key:
             raise UsageError(did_you_mean(key, FIELDS))
+        states = [*STATES, "unreadable"]
+        if full == "state" and pattern is None and value and value.lower() not in states:
+            raise UsageError(did_you_mean(value, states))
         if sign == ":":
             match = compiled.fullmatch if full in _EXACT and pattern is None and value else compiled.search
             return self._on_runs(full, lambda known: match(_text(known)) is not None, negated)

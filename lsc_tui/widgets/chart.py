@@ -317,8 +317,10 @@ def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
 
 
 def waiting_words(view: RunView) -> str:
-    """What a queued run waits for: `Slurm 123_4: Priority`, or its turn, as in `12th in line`."""
-    return clean(view.status.news) if view.status.scheduler else f"{place_words(view.place)} in line"
+    """What a queued run waits for: `Slurm 123_4: Priority`, to be let go, or its turn, as in `12th in line`."""
+    if view.status.scheduler:
+        return clean(view.status.news)
+    return "held, Q lets it go" if view.held else f"{place_words(view.place)} in line"
 
 
 def place_words(place: int) -> str:

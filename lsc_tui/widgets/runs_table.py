@@ -33,6 +33,7 @@ from lsc_tui.lines import (
     progress,
     trend,
     width_of,
+    wrap,
 )
 from lsc_tui.widgets.chart import place_words
 from lsc_tui.widgets.list_box import ListBox
@@ -105,7 +106,7 @@ class Order:
     @property
     def sorts(self) -> tuple[str, ...]:
         shown = self.columns or DEFAULT[True]
-        return ("started", "state", *(name for name in shown if name not in (PIN, "trend", "reason")))
+        return ("started", "state", *(name for name in shown if name not in (PIN, "state", "trend", "reason")))
 
 
 def _sorted(views: list[RunView], order: Order) -> list[RunView]:
@@ -210,7 +211,8 @@ def layout(order: Order, width: int) -> Layout:
     """The columns for one width of the list: what is left goes to the name of the run, then to reasons; of those that
     were chosen as many as there is room for."""
     wide = width >= WIDE
-    names = list(order.columns or DEFAULT[wide])
+    # The state stands first in every row, chosen or not.
+    names = [name for name in order.columns or DEFAULT[wide] if name != "state"]
     sizes = {name: min(16, max(8, len(name.rpartition(".")[2]))) for name in names}
     sizes |= {name: abs(COLUMNS[name][1][wide]) for name in names if name in COLUMNS}
     if order.columns:
@@ -434,9 +436,10 @@ class RunsTable(ListBox[Row]):
         above = 0 < cursor <= self.top and self.rows[cursor - 1].kind == "study"
         lines = [header(columns, width, self.order)]
         lines += self.body(self.page, lambda row, here: [self._row_line(row, here, columns, width)], above)
-        lines += [[(f" {clean(text)}", "dim")] for text in self.empty if not self.rows]
-        words = (self.below, self.more, f"{len(self.marked)} marked" * bool(self.marked))
-        return "runs", " · ".join(filter(None, words)), lines
+        words = [line for text in self.empty for line in wrap(clean(text), width - 2) or [""] if not self.rows]
+        lines += [[(f" {line}", "dim")] for line in words]
+        right = (self.below, self.more, f"{len(self.marked)} marked" * bool(self.marked))
+        return "runs", " · ".join(filter(None, right)), lines
 
     def _row_line(self, row: Row, here: bool, columns: Layout, width: int) -> Line:
         heading, letter = row.kind in ("study", "report"), ""

@@ -19,6 +19,7 @@ from lsc_tui.data.filters import Filter, settings_in
 from lsc_tui.data.run_cache import TrackedRun
 from lsc_tui.data.run_view import RunView
 from lsc_tui.screens.runs.screen import RunsScreen
+from lsc_tui.widgets.chart import waiting_words
 from tests.waiting import pause_until
 
 FIG9 = "lsc-2025/fig9"
@@ -81,9 +82,12 @@ def test_a_filter_finds_what_it_says(views: list[RunView], text: str, wanted: ob
     [
         ("fig9 sate:running", 'character 6, "sate:running": did you mean "state"'),
         ("mine | optimizer.lrr>1", 'character 8, "optimizer.lrr>1": did you mean "optimizer.lr"'),
-        ("fig9 /a(/", "character 6, \"/a(/\": no regular expression: missing ), unterminated subpattern at 2"),
+        ("fig9 /a(/", "character 6, \"/a(/\": not a regular expression: missing ), unterminated subpattern at 2"),
         ('label:"n = 4', 'character 1, "label:"n": a " is missing'),
         ("loss<x", "loss< needs a number"),
+        ("mine state:finishd", 'character 6, "state:finishd": did you mean "finished"'),
+        ("mine !", 'character 6, "!": the word or condition that ! is to leave out is missing'),
+        ("|", 'character 1, "|": | stands between words or conditions, and there are none'),
         ("state:running|loss<", "character 15"),
     ],
 )  # fmt: skip
@@ -91,6 +95,24 @@ def test_a_filter_that_cannot_be_meant_says_where(views: list[RunView], text: st
     chosen = Filter(text, settings=settings_in(views))
     assert words in chosen.fault
     assert not any(map(chosen, views))
+
+
+async def test_a_fault_of_a_filter_is_shown_whole_at_80_columns(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash", *"state:finished speed>fast")
+        assert 'filter: character 16, "speed>fast": speed> needs a number' in " ".join(text_of(app).split())
+        await pilot.press(*" state:x", "home", *"acc>fairly.high ")
+        assert "Esc clears" in text_of(app)
+
+
+async def test_the_state_is_shown_once_and_a_held_run_as_held(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("O", "ctrl+u", *"state run loss where", "enter")
+        assert text_of(app).splitlines()[2].split() == ["STATE", "RUN", "LOSS", "WHERE"]
+        assert screen_of(app).order.sorts.count("state") == 1
+        view = next(view for view in app.store.runs.values() if view.state == "queued")
+        assert waiting_words(view) == "1st in line"
+        assert waiting_words(replace(view, held=True)) == "held, Q lets it go"
 
 
 async def test_filters_are_kept_and_brought_back(runs: Path) -> None:
