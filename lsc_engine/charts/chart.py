@@ -192,7 +192,8 @@ def draw(
 
 
 def to_text(series: Sequence[Series], width: int, height: int, view: View | None = None, *, title: str = "") -> str:
-    """Title rule, chart and legend (`a name  b name`) in at most width x height cells, without styles."""
+    """Title rule, chart and legend (`a name  b name`) in at most width x height cells, without styles; where nothing
+    is finite, words for the chart."""
     legend: list[str] = []
     for text in (f"{s.letter} {s.name}".strip() for s in series if s.name):
         if legend and len(legend[-1]) + 2 + len(text) <= width:
@@ -202,6 +203,8 @@ def to_text(series: Sequence[Series], width: int, height: int, view: View | None
     dash = "-" if view is not None and view.mode == "ascii" else "─"
     head = [f"{dash} {title[: max(0, width - 4)]} ".ljust(width, dash)] if title and height > 4 else []
     legend = legend[: max(0, height - 4 - len(head))]
+    if all(one.lowest is None for one in series):
+        return "\n".join([*head, "no finite value"[:width], *legend])
     return "\n".join([*head, draw(series, width, height - len(head) - len(legend), view).to_text(), *legend])
 
 

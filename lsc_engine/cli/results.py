@@ -136,7 +136,7 @@ def comparison_text(found: Comparison) -> str:
     body = []
     for letter, row in zip(letters, found.rows, strict=True):
         mark, loss = "*" if row is found.baseline else " ", row.last.get("train/loss")
-        cells = [row.label, row.finished, significant(loss[0]) + row.kind if loss else "-"]
+        cells = [row.label, row.finished, significant(loss[0]) + row.kind if loss and math.isfinite(loss[0]) else "-"]
         body.append([f"{mark}{letter}", *cells, *(spread_text(row.last.get(name), 100) for name in names)])
     parts = [table(head, body, "  rr" + "r" * len(names))]
     for index, level in enumerate(found.baseline.levels):

@@ -15,13 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparable import STUDY, make_comparable
+from comparable import PRESET, STUDY, make_comparable
 from samples import fix
 from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
+from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import read_view
 from lsc_engine.charts.chart import Series, draw
+from lsc_engine.cli.results import study_text
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
 from lsc_tui.screens.compare.panels import csv_text, latex_text, verdict_lines
@@ -508,3 +513,20 @@ async def test_the_chart_keeps_its_rows_and_other_panes_scroll(
         await settle(app, pilot)
         legend = text_of(app)
         assert all(f"{letter} " in legend for letter in shown(screen).letters.values())
+
+
+async def test_a_run_without_a_finite_loss_has_words_for_a_curve(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(PRESET)
+    for run in plan_study(tmp_path / "p.toml", name="s", variants=["A", "CE"]).runs:
+        create_run(tmp_path / "runs" / run.id, run.config, {})
+        writer = RunWriter.open(tmp_path / "runs" / run.id, device="cpu", owner="ada", total_steps=2000, echo=False)
+        writer.metrics(20, 1.0, 0.25, {"train/loss": math.nan if run.config.variant == "CE" else 0.5})
+        writer.finish("diverged", 3)
+    async with open_app(tmp_path / "runs") as (app, pilot):
+        await pilot.press("g", "enter")
+        await settle(app, pilot)
+        await pilot.press("m")
+        await pause_until(pilot, lambda: "no finite value of train/loss" in text_of(app))
+    text = study_text("s", compare([open_run(f"s/{name}/seed-0", [tmp_path / "runs"]) for name in ("A", "CE")]))
+    assert re.search(r"CE +0 of 1 +-$", text, re.MULTILINE)
+    assert "no finite value" in text

@@ -92,7 +92,7 @@ def readout(found: Compared, metric: str, keys: Sequence[str], cursor: float | N
     curves = found.curves.get(metric, {})
     end = max((float(curves[key].x[-1]) for key in keys if key in curves and curves[key].x.size), default=math.nan)
     if not math.isfinite(end):
-        return [("nothing logged yet", "dim")]
+        return [(f"{no_curve(found, metric, keys)}  ", "dim")]
     x = end if cursor is None else cursor
     axis = {"time": "min"}.get(found.request.axis, found.request.axis)
     out: Line = [(" " if wide else "", ""), (f"{axis} {x:.4g} ", ""), ("┃ ", "cursor")]
@@ -102,6 +102,12 @@ def readout(found: Compared, metric: str, keys: Sequence[str], cursor: float | N
             text = comparison.number_text(mean, metric) + (f" ±{_spread(spread, metric)}" if count > 1 else "")
             out += [(found.letters[key], style_of(found.letters[key])), (f" {text}  ", "")]
     return out
+
+
+def no_curve(found: Compared, metric: str, keys: Sequence[str]) -> str:
+    """Why none of these rows has a curve of a metric."""
+    logged = any(metric in row.last for row in found.rows if row.key in keys)
+    return f"no finite value of {metric}" if logged else "nothing logged yet"
 
 
 def _spread(value: float, metric: str) -> str:

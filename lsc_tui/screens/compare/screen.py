@@ -299,7 +299,7 @@ class CompareScreen(ChartScreen):
             levels=[Level(y * scale, f"level {level_name(metric, y)}" if wide else "") for y in levels],
             legend=[[(f"{letter} {clean(row.label)}", panels.style_of(letter))] for letter, row in named],
             foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
-            empty="no curve yet" if metric in found.curves else "reading …",
+            empty=panels.no_curve(found, metric, [row.key for row in rows]) if metric in found.curves else "reading …",
         )
 
     def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
