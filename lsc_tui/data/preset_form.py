@@ -150,6 +150,12 @@ class Form:
         """Whether a variant sets it for itself, so that a change is for one variant alone."""
         return any(lookup(v, key) is not None for v in self.variants)
 
+    def edited(self, own: Path) -> bool:
+        """Whether the form of a preset differs from its file, or its runs go elsewhere than into a study of its name in
+        `own`, the runs folder of this viewer."""
+        places = (self.wanted or self.study, self.runs_dir, self.data_dir, self.device)
+        return self.raw != self.before or self.on != set(self.names) or places != (self.heading, own, "", "auto")
+
     def changed(self, key: str, variant: str | None = None) -> bool:
         names = [variant] if variant is not None else self.names
         return any(self.given(key, name) != self.given(key, name, self.before) for name in names)
@@ -196,9 +202,11 @@ class Form:
     def set_seeds(self, text: str) -> None:
         """Seeds as typed: `0 1 2`, `0,1,2` or `0-4`."""
         seeds = list(parse_seeds(text, "seeds"))
-        rest = without(without(self.raw, "seed"), "seeds")
+        rest, before = without(without(self.raw, "seed"), "seeds"), self.before
+        own = {key: before[key] for key in ("seed", "seeds") if key in before}
+        same = seeds == before.get("seeds", [before.get("seed", 0)])
         # Top-level keys stand before the first table of the file.
-        self.raw = {"seeds": seeds, **rest} if seeds != [0] or "seeds" in self.before else {"seed": 0, **rest}
+        self.raw = (own if same else {"seeds": seeds}) | rest
 
     @property
     def grid(self) -> Table:

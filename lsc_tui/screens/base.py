@@ -239,10 +239,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
     def _redraw_lines(self) -> None:
         if self.is_mounted:
-            width, lines = (
-                max(20, self.size.width),
-                min(MESSAGE_LINES, len(wrap(self._above()[0], self.size.width - 1))),
-            )
+            width = max(20, self.size.width)
+            lines = min(MESSAGE_LINES, len(wrap(self._above()[0], self.size.width - 1)))
             refused = self.field is not None and self.message[1] == "error"
             self.set_class(bool(self._label) or refused, "-labelled")
             self.set_height("#foot", len(self._question_lines(width)) or max(1, 0 if self.wide else lines))

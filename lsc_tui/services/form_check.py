@@ -28,7 +28,7 @@ from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import new_study_fault, plan_study
-from lsc_engine.studies.prepare import free_name, plan_actions
+from lsc_engine.studies.prepare import first_actions, free_name
 from lsc_tui.data.preset_form import SETTINGS, Form, toml_text
 from lsc_tui.data.reports import made_words
 
@@ -136,7 +136,7 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
     assert out.draft is not None
     try:
         plan = plan_study(out.draft, name=form.study, variants=chosen)
-        found = plan_actions(plan.tune or plan, form.runs_dir)
+        found = first_actions(plan, form.runs_dir)
     except (LscError, OSError) as error:
         free = free_name(form.runs_dir, form.study)
         faults = error.faults if isinstance(error, UsageError) else [str(error)]

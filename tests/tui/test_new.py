@@ -8,19 +8,23 @@ import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from presets_for_tests import TINY, lay_out
+from samples import fix
 from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.common.errors import FULL, UsageError
 from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.config.load import list_presets, load_preset
-from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.folder.status import Status, write_status
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.run_view import RunView
@@ -869,3 +873,71 @@ duration = "8 epochs"
 "optimizer.lr" = [1e-4, 1e-3, 1e-2]
 duration = "2 epochs"
 """
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_change_that_is_taken_back_is_none(place: Path) -> None:
+    async with new_run(place, keys=("enter", "space")) as (app, pilot, screen):
+        assert screen.form is not None
+        assert screen.form.touched
+        await pilot.press("space")
+        await ready(app, pilot)
+        assert not screen.form.touched
+        seeds = screen.form.seeds
+        for text in ("7", seeds):
+            screen.panel.go("seeds")
+            await pilot.press("enter", "ctrl+u", *text, "enter")
+            await ready(app, pilot)
+            assert screen.form.touched == (text != seeds)
+        await pilot.press("escape")
+        assert screen.why_not("mark_none") == "there are no changes of yours to drop"
+        assert not list((app.config / "drafts").glob("*"))
+
+
+async def test_arrows_open_and_close_a_heading(place: Path) -> None:
+    async with new_run(place) as (_, pilot, screen):
+        known = screen.preset_list
+        known.go("group:lsc-2025")
+        count = len(known.rows)
+        for key, fewer in (("left", True), ("left", True), ("right", False), ("right", False)):
+            await pilot.press(key)
+            assert (len(known.rows) < count) == fewer
+            assert known.current is not None
+            assert known.current.key == "group:lsc-2025"
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("tuned", [False, True], ids=["plain", "tuned"])
+async def test_a_study_with_other_settings_is_no_place_for_a_launch(place: Path, tuned: bool) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        form = screen.form
+        assert form is not None
+        preset = place.parent / "other.toml"
+        preset.write_text(form.toml())
+        plan = plan_study(preset, name="taken", sets=("train.batch_size=8",))
+        for run in plan.runs:
+            create_run(place / run.id, run.config, {})
+        if tuned:
+            form.toggle_tune()
+        form.study, form.wanted = "taken", ""
+        screen.changed()
+        await ready(app, pilot)
+        await pilot.press("L")
+        await pilot.pause()
+        assert "with other settings" in screen.message[0]
+        assert "taken-2 is a free name" in screen.message[0]
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_the_list_counts_finished_runs_as_the_form_does(place: Path, tmp_path: Path) -> None:
+    for run in plan_study(tmp_path / "shipped/tiny.toml", name="tiny", seeds=(0, 1)).runs:
+        create_run(place / run.id, run.config, {})
+        RunWriter.open(place / run.id, device="cpu", owner="ada", total_steps=9, echo=False).finish("finished", 0)
+        status = fix(place / run.id, state="finished", seconds=2.0)
+        write_status(place / run.id, replace(status, host="elsewhere"), durable=False)
+    async with new_run(place) as (app, pilot, screen):
+        assert "2 of 2 runs finished here" in text_of(app)
+        await pilot.press("enter")
+        await ready(app, pilot)
+        assert screen.outcome is not None
+        assert screen.outcome.done == 2

@@ -73,7 +73,7 @@ class Facts:
         rows += [("", f"and {tries} short ones first")] if tries else []
         rows += [("", f"{done} of them finished")] if done and runs else []
         seconds, study = self.seconds()
-        each = f"{short_clock(60 * self.minutes)} for all elsewhere" if self.minutes else "? nothing like it ran"
+        each = f"all: {short_clock(60 * self.minutes)} elsewhere" if self.minutes else "? nothing like it ran"
         if seconds is not None:
             each = f"~{short_clock(seconds / max(1, runs))} each, as {clean(study)}"
         free = sum(1 for gpu in hw.gpus if not gpu.busy)

@@ -97,16 +97,15 @@ def about(info: PresetInfo) -> About:
     )
 
 
-def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunView]:
-    """The runs of a preset's study on this host that have trained."""
-    names = (info.name, info.stem)
-    return [v for v in views if v.study in names and v.status.host == host and v.status.seconds]
+def runs_of(info: PresetInfo, views: Iterable[RunView]) -> list[RunView]:
+    """The runs of a preset's study that have trained, on any host."""
+    return [v for v in views if v.study in (info.name, info.stem) and v.status.seconds]
 
 
 def time_of(info: PresetInfo, views: Collection[RunView], host: str) -> tuple[float | None, bool]:
     """Training seconds of all variants, seeds and tries of a preset, and whether every one was measured here. Runs of
     another length, in the same unit, count by the length that the preset has now."""
-    known, found = about(info), runs_of(info, views, host)
+    known, found = about(info), [v for v in runs_of(info, views) if v.status.host == host]
     whole = max(1, len(known.labels)) * max(1, len(known.seeds))
     longer = {v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration"))) for v in found}
     parts = [longer[v.key] * v.status.seconds / v.done for v in found if v.status.seconds and v.done > 0.05]
@@ -268,11 +267,14 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         if any(facts.marks):
             who = counted(paper, "setting is", "settings are")
             rows["known"] = f"{who} the paper's, {inferred} inferred, {ours} ours: marked in the form"
-        found, (seconds, exact) = runs_of(info, known.views, known.store.host), known.time(info)
-        took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
-        elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
-        done = f"{sum(v.state == 'finished' for v in found)} of {counted(len(found), 'run')} finished here{took}"
-        rows |= {"data": data, "before": done if found else f"never run here{elsewhere}"}
+        found, (seconds, exact) = runs_of(info, known.views), known.time(info)
+        took = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
+        took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else took
+        names = [v.get("name") for v in raw_variants(info.raw)] or ["default"]
+        planned = {(name, seed) for name in names for seed in facts.seeds}
+        finished = planned & {(v.variant, v.seed) for v in found if v.state == "finished"}
+        done = f"{len(finished)} of {counted(len(planned), 'run')} finished here"
+        rows |= {"data": data, "before": f"{done if found else 'never run here'}{took}"}
     out: list[Line] = []
     for name, text in rows.items():
         for i, line in enumerate((wrap(text, width - 9) if tall else [text])[:3]):

@@ -297,9 +297,11 @@ class NewScreen(LscScreen):
 
     def changed(self) -> None:
         if self.form is not None:
-            self.form.touched = True
-            if not self.app.demo:
+            self.form.touched = self.form.source != "preset" or self.form.edited(self._own)
+            if self.form.touched and not self.app.demo:
                 save_draft(self._drafts, self.form, self._own)
+            elif not self.app.demo:
+                drop_draft(self._drafts, self.form)
             self.check()
 
     def action_move(self, rows: int) -> None:
@@ -323,7 +325,10 @@ class NewScreen(LscScreen):
         if name in ("next_pane", "previous_pane", "settings"):
             return "" if form is not None else "no form is open, Enter opens one"
         if name in ("cursor_left", "cursor_right"):
-            if form is None or on_presets:
+            if on_presets:
+                heading = self.preset_list.current is not None and self.preset_list.current.info is None
+                return "" if heading else "→ opens and ← closes a heading"
+            if form is None:
                 return "the form shows the variants"
             return "" if len(form.names) > 1 else "there is one variant"
         if name == "toml":
@@ -356,7 +361,14 @@ class NewScreen(LscScreen):
         return "" if form.changed(key) else "it is as the preset has it"
 
     def action_move_cursor(self, by: int) -> None:
-        if self.form is not None:
+        """← and → close and open a heading; in the form they show another variant."""
+        known = self.preset_list
+        if self.stage == "presets" and known.current is not None:
+            group = {known.current.group}
+            known.closed = known.closed - group if by > 0 else known.closed | group
+            known.fill()
+            self.show()
+        elif self.form is not None:
             self.form.step(by)
             self.show()
 
