@@ -23,8 +23,9 @@ from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
+UNREADABLE = "settings unreadable"
 SHARED, UNSTEADY = "shared GPU", "unsteady seconds"
-NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, THROTTLED, UNSTEADY}
+NO_VERDICT = {UNREADABLE, OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, THROTTLED, UNSTEADY}
 # Of seconds where one run was compiled and the other, of the same settings in this, was not.
 UNCOMPILED = "not compiled alike"
 # Seconds per step of the seeds of one variant that differ by more than this come from the machine, not the method.
@@ -68,6 +69,7 @@ class Row:
     label: str
     runs: list[Run]
     settings: dict[str, Any]
+    problem: str = ""  # why the settings of one of its runs cannot be read
     states: dict[int, str] = field(default_factory=dict)
     device: str = ""
     # Why its seconds are not the method's alone: another process on a GPU of one of the runs (SHARED), more work than
@@ -197,14 +199,16 @@ def compare(
     named = [row for row in rows if baseline in (row.key, row.label, row.variant, *(run.id for run in row.runs))]
     if baseline is not None and not named:
         raise UsageError(f"baseline {baseline!r} is none of the compared runs: {', '.join(row.label for row in rows)}")
-    preset = lookup(rows[0].runs[0].config, "compare.baseline")
-    base = [*named, *(row for row in rows if row.variant == preset), rows[0]][0]
+    readable = [row for row in rows if not row.problem] or rows
+    preset = lookup(readable[0].runs[0].config, "compare.baseline")
+    base = [*named, *(row for row in readable if row.variant == preset), readable[0]][0]
     levels = levels_of(runs) if levels is None else levels
     chosen = {metric: list(values) for metric, values in levels.items() if values}
     for row in rows:
         row.levels = levels_against(row, base, chosen)
     notes = [note for row in rows for note in _notes(row, base)]
-    return Comparison(rows, base, differing([row.settings for row in rows]), notes, _tries(rows, tries), chosen)
+    settings = {key: [row.settings.get(key) for row in rows] for key in differing([row.settings for row in readable])}
+    return Comparison(rows, base, settings, notes, _tries(rows, tries), chosen)
 
 
 def _tries(rows: list[Row], tries: Sequence[Run]) -> dict[str, list[Tried]]:
@@ -228,6 +232,7 @@ def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
     """One row of runs whose settings are alike but for their seeds."""
     config = runs[0].config
     row = Row(key, label, list(runs), settings_of(config), kind=loss_kind(config), group=loss_group(config))
+    row.problem = next((problem for run in runs if (problem := run.config_problem)), "")
     status = {run.seed: run.status() for run in runs}
     row.states = {seed: one.shown_state for seed, one in status.items()}
     whole = [seed for seed, one in status.items() if one.state == "finished"] or list(status)
@@ -292,6 +297,8 @@ def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
             note = seconds_note(row, base) if unit == "seconds" else ""
             if row is base:
                 note = BASELINE
+            elif row.problem or base.problem:
+                note = UNREADABLE
             elif _other_data(row, base):
                 note = OTHER_DATA
             elif is_loss(metric) and (row.group != base.group or row.group == "?"):
@@ -322,7 +329,9 @@ def _compiled_otherwise(row: Row, base: Row) -> bool:
 
 def _notes(row: Row, base: Row) -> list[str]:
     """Sentences on what may not be compared, and why, and on seeds that decide nothing."""
-    other_data = row is not base and _other_data(row, base)
+    if row.problem:
+        return [f"{row.label}: {row.problem}: it is compared with nothing"]
+    other_data = row is not base and not base.problem and _other_data(row, base)
     # The runs without which this row's would not be what they are, as its settings name them.
     keys = ("start_from", "target.teacher", "target.order", "target.system")
     begun, taught, *named = (str(row.settings.get(key) or "") for key in keys)
@@ -342,7 +351,7 @@ def _notes(row: Row, base: Row) -> list[str]:
         ),
         f"{row.label} builds on {', '.join(stages)}: what that took is not counted here": stages,
         f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds": (
-            row.device != base.device
+            row.device != base.device and row.last and base.last
         ),
         f"{row.label} did not have its GPU alone: no seconds": SHARED in row.troubles,
         f"{row.label} trained on a machine with more work than processors: no seconds": BUSY in row.troubles,

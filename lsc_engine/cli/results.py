@@ -15,7 +15,7 @@ from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import last_value, verdicts
 from lsc_engine.charts.chart import Series, View, to_text
 from lsc_engine.cli.output import chart_mode, print_json, printable, table, wait_for_more
-from lsc_engine.common.formatting import significant
+from lsc_engine.common.formatting import loss_text, significant
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, open_run
 
@@ -135,8 +135,8 @@ def comparison_text(found: Comparison) -> str:
     head = ["", "RUN", "SEEDS", "LOSS", *(f"{name} %".upper() for name in names)]
     body = []
     for letter, row in zip(letters, found.rows, strict=True):
-        mark, loss = "*" if row is found.baseline else " ", row.last.get("train/loss")
-        cells = [row.label, row.finished, significant(loss[0]) + row.kind if loss and math.isfinite(loss[0]) else "-"]
+        mark, (loss, *_) = "*" if row is found.baseline else " ", row.last.get("train/loss", (None,))
+        cells = [row.label, row.finished, loss_text(loss, row.kind)]
         body.append([f"{mark}{letter}", *cells, *(spread_text(row.last.get(name), 100) for name in names)])
     parts = [table(head, body, "  rr" + "r" * len(names))]
     for index, level in enumerate(found.baseline.levels):

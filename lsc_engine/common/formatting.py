@@ -51,6 +51,11 @@ def significant(number: float | None, digits: int = 4) -> str:
     return NOTHING if number is None or not math.isfinite(number) else f"{number:.{digits}g}"
 
 
+def loss_text(loss: float | None, kind: str) -> str:
+    """A loss and the letter of its kind, `0.0123c`; "-" for None and for what is not finite."""
+    return NOTHING if loss is None or not math.isfinite(loss) else f"{significant(loss)}{kind}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in per cent without the sign, `12.5`; "-" for None and for what is not finite."""
     return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"

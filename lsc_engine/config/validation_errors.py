@@ -166,7 +166,8 @@ def _message(item: Any, model: type[BaseModel], loc: Any = ()) -> str:
         return str(context.get("error", item["msg"]))
     if kind in _LIMITS:
         name, words = _LIMITS[kind]
-        return f"{words.format(context[name])}, not {quoted(value)}"
+        limit = context[name]
+        return f"{words.format(f'{limit:g}' if isinstance(limit, float) else limit)}, not {quoted(value)}"
     info = fields.get(str(loc[-1 if kind == "missing" else 0]))
     choices = choices_of(info) if info else ()
     if kind == "missing":

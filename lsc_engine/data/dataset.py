@@ -264,6 +264,12 @@ def built_in_data_sets() -> dict[str, DataSet]:
     return {each.facts.name: each() for each in classes}
 
 
+def check_known(name: str, where: str) -> None:
+    """UsageError, at the key or option `where`, if no data set has this name."""
+    if name not in (known := [*built_in_data_sets(), *DATASETS.plugin_names()]):
+        raise UsageError(f'{where}: "{name}" is not a data set; {did_you_mean(name, known)}')
+
+
 def image_file_data_sets() -> tuple[str, ...]:
     """The names of the data sets whose images are files of their own."""
     return tuple(name for name, each in built_in_data_sets().items() if each.image_files)
@@ -328,8 +334,7 @@ def open_source(
     """
     if split not in ("train", "val"):
         raise UsageError(f'split: "{split}" is not a split; {did_you_mean(split, ("train", "val"))}')
-    if data.dataset not in (known := [*built_in_data_sets(), *DATASETS.plugin_names()]):
-        raise UsageError(f'data.dataset: "{data.dataset}" is not a data set; {did_you_mean(data.dataset, known)}')
+    check_known(data.dataset, "data.dataset")
     chosen = data_set(data.dataset)
     where = None if data_dir is None else Path(data_dir)
     source = chosen.open(Selection.of(data, where), split, torch.device(device), say)

@@ -30,7 +30,7 @@ from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
 from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.class_folders import SUFFIXES, labels_of, link_to_nothing, without
-from lsc_engine.data.dataset import data_set, facts_of, open_source
+from lsc_engine.data.dataset import check_known, data_set, facts_of, open_source
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.listing import ImageFiles, Look, list_files
 from lsc_engine.data.named import all_labels, by_name, changed
@@ -338,6 +338,8 @@ def open_images(
     classes have the labels behind those. And notes on classes that are not shared. UsageError if there are no images,
     or they have other channels."""
     own, data, split = trained.config.data, selection.data_of(trained), selection.split or "val"
+    if selection.dataset is not None:
+        check_known(selection.dataset, "--dataset")
     source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
     if source is not None and split == "train" and data == own.model_copy(update={"image_size": source.size}):
         source = changed(source, trained.config.seed, noise=own.label_noise, imbalance=own.imbalance)

@@ -69,6 +69,7 @@ def test_pack_without_json_prints_the_files(data_dir: Path) -> None:
         (["imagnet", "--size", "8"], 'did you mean "imagenet"'),
         (["imagenet", "--size", "8"], "imagenet is not in"),
         (["folder", "--size", "8"], "folder"),
+        (["imagenet", "--size", "0"], "--size: 0 is not a size in pixels, 4 to 1024"),
     ],
 )
 def test_pack_refuses_in_a_sentence_and_creates_nothing(tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import pty
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lsc_engine.runs.folder.requests import request
 from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.embeddings import Angles, Points, write_snapshot
@@ -112,6 +114,8 @@ def test_list(root: Path) -> None:
     assert (runs[0]["state"], runs[0]["step"], runs[0]["total_steps"]) == ("finished", 100, 100)
     assert runs[0]["metrics"] == {"train/loss": pytest.approx(0.1), "train/accuracy": 1.0}
     assert (runs[2]["state"], runs[2]["total_steps"], runs[2]["metrics"]) == ("queued", None, {})
+    request(root / "g/s/queued/seed-0", "hold")
+    assert lsc(root, "list", "queued").stdout.rstrip().endswith("held")
     text = lsc(root, "list", "finished")
     assert "g/s/a/seed-0" in text.stdout
     assert "queued" not in text.stdout
@@ -136,7 +140,7 @@ def test_show(root: Path) -> None:
     assert plain.stdout.isascii()
     missing = lsc(root, "show", "g/s/a/seed-1")
     assert missing.returncode == 2
-    assert "did you mean" in missing.stderr
+    assert "the nearest of 3 runs: g/s/a/seed-0, g/s/b/seed-0, " in missing.stderr
     assert lsc(root, "show", "a/seed-0", "--metric", "nope").returncode == 2
 
 
@@ -172,6 +176,18 @@ def test_compare(root: Path) -> None:
     assert text.returncode == 0
     for part in ("*a", "B", "model.dim", "×1.2", "baseline", "train/accuracy 0.95"):
         assert part in text.stdout
+    assert "ran on" not in text.stdout
+    with RunWriter.open(root / "g/s/queued/seed-0", device="cpu", total_steps=100, echo=False) as writer:
+        writer.metrics(1, 0.1, 1, {"train/loss": math.nan})
+        writer.finish("diverged", 3, "the loss became NaN")
+    (root / "g/s/a/seed-0/preset.toml").write_text("no [toml")
+    row = next(line for line in lsc(root, "compare", "s").stdout.splitlines() if "QUEUED" in line)
+    assert row.split()[-2] == "-"
+    assert "nan" not in lsc(root, "list").stdout
+    told = lsc(root, "compare", "s").stdout
+    assert "a: preset.toml" in told
+    assert "it is compared with nothing" in told
+    assert "different data" not in told
     for wrong in (["a/seed-0"], ["s", "--level", "x"], ["s", "--baseline", "zz"]):
         assert lsc(root, "compare", *wrong).returncode == 2
 
@@ -225,7 +241,7 @@ def test_log_of_finished_runs(root: Path) -> None:
     assert document["lines"][1:3] == ["bar 1", "bar 2"]
     none = lsc(root, "log", "queued")
     assert none.returncode == 1
-    assert "log.txt is not there" in none.stderr
+    assert none.stderr == "g/s/queued/seed-0 has not started\n"
 
 
 def test_notes_and_tags(root: Path) -> None:

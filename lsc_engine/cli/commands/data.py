@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @command("pack")
 def pack(
     dataset: Annotated[str, arg("DATASET", "imagenet, cinic10 or folder.", show_default=False)],
-    size: Annotated[int, opt("--size", "PIXELS", "Height and width in pixels.", min=4, max=1024, show_default=False)],
+    size: Annotated[int, opt("--size", "PIXELS", "Height and width in pixels.", show_default=False)],
     path: ImageDir = None,
     data_dir: DataDir = None,
     workers: Annotated[int | None, opt("--workers", "N", "Processes. Default: one per core.", min=0)] = None,
@@ -37,6 +37,8 @@ def pack(
     """
     from lsc_engine.data.datasets.image_folders import pack_dataset
 
+    if not 4 <= size <= 1024:
+        raise UsageError(f"--size: {size} is not a size in pixels, 4 to 1024")
     done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
     rows = [
         {

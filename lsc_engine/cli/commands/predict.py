@@ -91,10 +91,13 @@ def evaluate(
     Example: lsc-engine evaluate demo/ce/seed-0 --on printed-digits
     """
     found = open_run(run, use.runs_dir)
+    from lsc_engine.data.dataset import check_known
     from lsc_engine.training.calibration import read_scale
     from lsc_engine.training.trained_run import evaluate_run
 
     trained = open_for_use(found, use)
+    if on is not None:
+        check_known(on, "--on")
     fitted = read_scale(found.path)
     done = evaluate_run(trained, on, path, use.data_dir, fitted[0] if fitted and fitted[1] == trained.step else None)
     for note in done.notes:

@@ -61,6 +61,8 @@ def report(
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
     folder = user_path(out) if out is not None else None
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out: {folder} is a file, not a folder")
     if study is None:
         _report_all(folder, runs_dir, data_dir, as_json, html)
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-from lsc_engine.common.formatting import counted, duration, grouped, percent, significant
+from lsc_engine.common.formatting import counted, duration, grouped, loss_text, percent, significant
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import MIRRORED, lookup
 from lsc_engine.runs import open_run
@@ -40,6 +40,7 @@ def list_(
     Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
     """
     from lsc_engine.cli.results import run_row
+    from lsc_engine.runs.folder.requests import pending
     from lsc_engine.runs.read.run import list_runs, short_ids
 
     skipped: list[str] = []
@@ -71,8 +72,10 @@ def list_(
             place = [row["origin"]]
         elif row["scheduler"] is not None and row["state"] == "queued":
             place = [row["message"]]
+        if row["state"] == "queued" and "hold" in pending(run.path):
+            place.append("held")
         cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
-        cells += ["-" if loss is None else f"{loss:.4g}{run.loss_kind}"]
+        cells += [loss_text(loss, run.loss_kind)]
         cells += [percent(row["metrics"].get(name)) for name in ("train/accuracy", "val/accuracy")]
         rows.append([*cells, " ".join(filter(None, place)), " ".join(row["tags"])])
     print(table(["SHORT", "STATE", "RUN", "STEP", "OF", "LOSS", "ACC%", "VAL%", "WHERE", "TAGS"], rows, "   rrrrr"))
@@ -294,6 +297,8 @@ def log(
             time.sleep(_FOLLOW_SECONDS)
     if follow:
         message(f"{found.id} {status.shown_state}" + (f": {status.news}" if status.news else ""))
+    elif tail.problem and status.state == "queued":
+        raise LscError(f"{found.id} has not started")
     elif tail.problem:
         raise LscError(f"{found.id}: {tail.problem}")
 

@@ -4,6 +4,7 @@ folder is a run in state `unreadable` with a sentence; readers do not raise on w
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import math
 import os
@@ -17,8 +18,8 @@ from time import time as now
 from typing import Any
 
 from lsc_engine.common import safe_io, settings
-from lsc_engine.common.errors import UsageError, did_you_mean
-from lsc_engine.common.formatting import natural
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import counted, natural
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
@@ -380,8 +381,10 @@ def _find(ref: str | Path, dirs: Dirs) -> Run:
         more_text = f"; and {more} more" if more > 0 else ""
         raise UsageError(f"{text!r} names {len(by_part)} runs: {listed}{more_text}")
     where = ", ".join(str(root) for root in roots)
-    near = did_you_mean(text, [run.id for run in runs]) if runs else "there are no runs"
-    raise UsageError(f"{text!r} names no run in {where}; {near}")
+    ids = [run.id for run in runs]
+    near = ", ".join(difflib.get_close_matches(text, ids, 3, 0))
+    there = f"the nearest of {counted(len(ids), 'run')}: {near}" if runs else "there are no runs"
+    raise UsageError(f"{text!r} names no run in {where}; {there}")
 
 
 def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
