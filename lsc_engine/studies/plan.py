@@ -19,7 +19,7 @@ from lsc_engine.config.preset import Preset, PresetFile, Variant
 from lsc_engine.config.schema import REFERENCES, RunConfig
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
-from lsc_engine.config.validation_errors import PresetError
+from lsc_engine.config.validation_errors import PresetError, ValidationIssue
 from lsc_engine.runs.folder.layout import TRIES
 
 
@@ -136,7 +136,22 @@ def plan_study(
         only = expand.with_needs(raw, only)
         before = {origin[name][0] if name in origin else name for name in only}
         raw, _ = _with_options(file.raw, changes, axes, seeds, before)
-    return _planned(raw, file, study, only, faults=faults)
+    try:
+        plan = _planned(raw, file, study, only)
+    except PresetError as error:
+        options = dict.fromkeys(flatten(changes), "--set") | dict.fromkeys(axes, "--sweep")
+        if not options and not faults:
+            raise
+        faults += dict.fromkeys(_sentence(issue, error.file, options) for issue in error.details)
+    if faults:
+        raise UsageError(*faults)
+    return plan
+
+
+def _sentence(issue: ValidationIssue, file: str, options: Mapping[str, str]) -> str:
+    """A mistake with its place: the option by which its key was set, else the file. `options`: key -> option."""
+    key = next((key for key in options if f"{issue.key}.".startswith(f"{key}.")), None)
+    return issue.sentence(file) if key is None else f"{options[key]} {key}: {issue.message}"
 
 
 def _with_options(
@@ -194,16 +209,11 @@ def _planned(
     study: str,
     chosen: tuple[str, ...] | None,
     extra: Mapping[str, Sequence[Table]] | None = None,
-    faults: Sequence[str] = (),
 ) -> StudyPlan:
-    """The study of these tables with the variants `chosen`. UsageError with its mistakes and `faults` of the
-    options."""
+    """The study of these tables with the variants `chosen`. PresetError with all its mistakes."""
     preset, issues, _ = expand.build(replace(file, raw=raw), only=chosen, extra=extra)
     if preset is None:
-        error = PresetError(str(file.path), issues)
-        raise UsageError(*faults, *error.faults) if faults else error
-    if faults:
-        raise UsageError(*faults)
+        raise PresetError(str(file.path), issues)
     if chosen is None:
         chosen = tuple(variant.name for variant in preset.variants)
     tune = None

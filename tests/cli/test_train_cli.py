@@ -265,6 +265,8 @@ def test_a_foreign_folder_and_other_settings_under_the_same_name_are_refused(fol
         ("--seeds 0,0", "given twice"),
         ("--variant narow", "narrow"),
         ("--set optimizer.lrr=1", "optimizer.lr"),
+        ("--set optimizer.lr=-1", "--set optimizer.lr: must be"),
+        ("--sweep train.batch_size=0,4", "--sweep train.batch_size: must be at least 1, not 0"),
         ("--plugin none.py", "is not a file"),
         ("--seeds 1 --seeds 2", "--seeds is given twice, and takes one value"),
         ("--name a/b", '--name: "a/b": only studies of shipped presets have a slash in their names; "a-b" would do'),

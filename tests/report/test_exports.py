@@ -193,7 +193,10 @@ def test_bad_uses_are_refused_with_what_would_do(here: Path) -> None:
         call("embed", "A/seed-0", "--out", "z.csv")
     with pytest.raises(UsageError, match='did you mean "val"'):
         call("embed", "A/seed-0", "--split", "vali")
-    for words, option in ((("evaluate", "A/seed-0", "--on"), "--on"), (("embed", "A/seed-0", "--dataset"), "--dataset")):
+    for words, option in (
+        (("evaluate", "A/seed-0", "--on"), "--on"),
+        (("embed", "A/seed-0", "--dataset"), "--dataset"),
+    ):
         with pytest.raises(UsageError, match=f'{option}: "digts" is not a data set; did you mean "digits"'):
             call(*words, "digts")
     with pytest.raises(UsageError, match="3 channels, this network takes 1"):
