@@ -53,6 +53,8 @@ Tables = list[tuple[str, list[dict[str, Any]]]]
 class RecordedRun(Run):
     """A run as values.csv records it, to be compared like one that is read from its folder."""
 
+    config_problem = None
+
     def __init__(self, study: str, variant: str, seed: int, facts: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """`facts` of the seed, `about` the variant (see the file's head)."""
         super().__init__(Path(), f"{study}/{variant}/seed-{seed}")

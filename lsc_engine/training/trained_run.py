@@ -189,6 +189,8 @@ class DataSelection:
     def data_of(self, trained: TrainedRun) -> Data:
         """The settings [data] of the selected images, at the size that the network takes."""
         data = trained.config.data
+        if self.dataset is not None:
+            check_known(self.dataset, "--dataset")
         own = self.dataset in (None, data.dataset)
         changes: dict[str, Any] = {"image_size": trained.image_size}
         if not own or self.path is not None or self.classes is not None:
@@ -338,8 +340,6 @@ def open_images(
     classes have the labels behind those. And notes on classes that are not shared. UsageError if there are no images,
     or they have other channels."""
     own, data, split = trained.config.data, selection.data_of(trained), selection.split or "val"
-    if selection.dataset is not None:
-        check_known(selection.dataset, "--dataset")
     source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
     if source is not None and split == "train" and data == own.model_copy(update={"image_size": source.size}):
         source = changed(source, trained.config.seed, noise=own.label_noise, imbalance=own.imbalance)

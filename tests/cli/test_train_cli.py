@@ -204,6 +204,12 @@ def test_resume_and_fork(folder: Path) -> None:
     told, err = call(folder, "resume", forked.id, "--json")
     assert json.loads(told)["state"] == "finished"
     assert "fork it" in err
+    for weights in forked.path.glob("checkpoints/*/model.safetensors"):
+        weights.write_bytes(b"")
+    shown, _ = call(folder, "show", forked.id)
+    assert "(damaged)" in shown
+    _, err = call(folder, "resume", forked.id)
+    assert f"{forked.id} is finished, but its checkpoints are missing or damaged; lsc-engine run " in err
 
     resumed = start(folder, "resume", "narrow/seed-0")
     wait_until(lambda: run.status().attempt == 2 and run.status().step > step)

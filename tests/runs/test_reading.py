@@ -121,7 +121,7 @@ def test_finding(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert open_run("n_min/seed-1", [root]).id == "lsc/fig9/n_min/seed-1"
     with pytest.raises(UsageError, match=r"names 2 runs: .*n_min/seed-0.*n_min/seed-1"):
         open_run("n_min", [root])
-    with pytest.raises(UsageError, match="did you mean"):
+    with pytest.raises(UsageError, match="the nearest of 5 runs: demo/a"):
         open_run("demo/b/seed-0", [root])
     for bad in ("", "..", "/etc", "\x1b[2J", "../runs/demo/a/seed-0"):
         with pytest.raises(UsageError):
