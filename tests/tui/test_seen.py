@@ -141,13 +141,13 @@ async def test_a_study_that_has_gone(runs: Path) -> None:
         await nothing_acts(app, pilot)
 
 
-@pytest.mark.parametrize("words", ["zzz", "sate:running", "loss<x", "state:stalled"])
+@pytest.mark.parametrize("words", ["zzz", "loss<0", "state:stalled"])
 async def test_a_filter_without_a_match_leaves_nothing_for_keys(runs: Path, words: str) -> None:
     async with open_app(runs) as (app, pilot):
         await highlight(app, pilot, f"{FIG9}/A-384/seed-1")
         await pilot.press("slash", *words, "enter")
         assert highlighted(app) == ""
-        assert "no run matches" in text_of(app) or "filter: character" in text_of(app)
+        assert "no run matches" in text_of(app)
         assert "running  " not in "\n".join(text_of(app).splitlines()[2:])
         await nothing_acts(app, pilot, (*ACTS, "space", "asterisk", "enter", "p"))
         assert not app.store.marked
