@@ -95,9 +95,10 @@ class StudyPlan:
 
 def new_study_fault(name: str) -> str | None:
     """Why a study of one's own cannot have this name, which `study_fault` allows; None if it can."""
-    if "/" in name and name not in (preset.name for preset in shipped_paths()):
-        near = suggested_name(name)
-        return f'{quoted(name)}: only studies of shipped presets have a slash in their names; "{near}" would do'
+    folders = {preset.folder for preset in shipped_paths() if preset.folder}
+    if "/" in name and name.rpartition("/")[0] not in folders:
+        near, known = suggested_name(name), ", ".join(sorted(folders))
+        return f'{quoted(name)}: before a slash stands a folder of the shipped presets ({known}); "{near}" would do'
     if name.endswith(TRIES):
         return f"{quoted(name)}: names that end in {TRIES} are kept for the tries of [tune]"
     return None

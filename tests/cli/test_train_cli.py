@@ -275,7 +275,7 @@ def test_a_foreign_folder_and_other_settings_under_the_same_name_are_refused(fol
         ("--sweep train.batch_size=0,4", "--sweep train.batch_size: must be at least 1, not 0"),
         ("--plugin none.py", "is not a file"),
         ("--seeds 1 --seeds 2", "--seeds is given twice, and takes one value"),
-        ("--name a/b", '--name: "a/b": only studies of shipped presets have a slash in their names; "a-b" would do'),
+        ("--name a/b", '--name: "a/b": before a slash stands a folder of the shipped presets (beyond, etf-2024, '),
         ("--name tiny.tune", '--name: "tiny.tune": names that end in .tune are kept for the tries'),
         ("--name /abs", '--name: "/abs" begins or ends with a slash'),
     ],
