@@ -436,7 +436,8 @@ class RunsTable(ListBox[Row]):
         above = 0 < cursor <= self.top and self.rows[cursor - 1].kind == "study"
         lines = [header(columns, width, self.order)]
         lines += self.body(self.page, lambda row, here: [self._row_line(row, here, columns, width)], above)
-        words = [line for text in self.empty for line in wrap(clean(text), width - 2) or [""] if not self.rows]
+        sentences = map(clean, self.empty if not self.rows else ())
+        words = [line for text in sentences for line in (wrap(text, width - 2) if len(text) > width - 2 else [text])]
         lines += [[(f" {line}", "dim")] for line in words]
         right = (self.below, self.more, f"{len(self.marked)} marked" * bool(self.marked))
         return "runs", " · ".join(filter(None, right)), lines
