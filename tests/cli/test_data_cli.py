@@ -399,6 +399,7 @@ def test_a_folder_that_may_not_be_read_is_a_sentence(tmp_path: Path, place: str)
         at.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_files_that_may_not_be_read_are_listed_together(tmp_path: Path) -> None:
     folder = pictures(tmp_path, "ant", "bee")
     names = ["ant/1.png", "bee/0.png", "bee/3.png"]

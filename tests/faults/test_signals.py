@@ -173,6 +173,7 @@ def real(folder: Path, *words: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_signals_while_torch_is_being_imported_are_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     folder = place(tmp_path / "t")

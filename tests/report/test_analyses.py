@@ -53,6 +53,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "report.md"
 
 
+@pytest.mark.slow
 def test_a_database_is_reported_with_its_bytes_and_its_recall(page: Path) -> None:
     text = page.read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| V21 |") and "48 B" in line)

@@ -118,6 +118,7 @@ def test_sizes_are_drawn_against_classes(tmp_path: Path) -> None:
     assert "CE memory" in svg
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_trained_study_are_drawn_over_training(trained: Path, tmp_path: Path) -> None:
     shots = snapshots_of(open_run("means/ce/seed-0", [trained]))
     assert [round(shot.epoch) for shot in shots] == [1, 2, 3]

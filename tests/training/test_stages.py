@@ -138,6 +138,7 @@ CHOSEN = [
 ]
 
 
+@pytest.mark.slow
 def test_self_supervision_finds_classes_and_its_means_choose_the_vectors(tmp_path: Path) -> None:
     runs = trained(tmp_path, SSL, *CHOSEN)
     ssl, chosen = runs["ssl"], runs["chosen"]

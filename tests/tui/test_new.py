@@ -559,6 +559,7 @@ async def test_launch_waits_for_the_check_unless_the_form_changes(
         assert screen._question is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_hostile_presets_and_ascii(place: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     own = tmp_path / "presets"

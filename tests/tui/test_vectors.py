@@ -273,6 +273,7 @@ async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -
         assert "rows 17 and 204 of my.npy are equal: 2 classes would share a centre" in text_of(app)
 
 
+@pytest.mark.slow
 async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving through the systems and sorting them counts nothing long in this process, which answers keys."""
     counted: list[str] = []
