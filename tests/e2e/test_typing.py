@@ -89,7 +89,7 @@ def test_notes_and_tags(viewer: Terminal, runs: Path, send: Callable[[str], str]
 def test_a_filter(viewer: Terminal, runs: Path, send: Callable[[str], str]) -> None:
     state = next((runs.parent / "config").rglob("view-*.json"), None)
     for number, text in bursts():
-        words = ("V21", "Dyn", "n_min S", "state:queued", "seed:1 y")[number % 5] + f"{text[:2]}{number}"
+        words = ("V21", "Dyn", "n_min S", "study:queued", "seed:1 y")[number % 5] + f"{text[:2]}{number}"
         viewer.keys(f"/{send(words)}\r")
 
         def kept(_: str, words: str = words) -> bool:
