@@ -29,7 +29,7 @@ from terminal import Screen, Terminal  # noqa: E402
 SIZES = ((80, 24), (160, 48))
 PRESET = HERE / "walkthrough.toml"
 STUDY = PRESET.stem
-MOST_BYTES = 1_500_000
+MOST_BYTES = 3_000_000
 # Seconds between keys, and the longest pause that a player keeps.
 PACE, IDLE = 0.7, 1.5
 

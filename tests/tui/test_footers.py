@@ -127,6 +127,8 @@ async def test_a_search_without_a_hit_leaves_n_the_note(runs: Path) -> None:
         await pilot.press("/", *"zzz", "enter")
         await pilot.pause()
         assert 'the log holds no "zzz"' in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause()
         assert "n note" in text_of(app)
         assert "next hit" not in text_of(app)
 
