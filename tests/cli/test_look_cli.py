@@ -184,10 +184,10 @@ def test_compare(root: Path) -> None:
     row = next(line for line in lsc(root, "compare", "s").stdout.splitlines() if "QUEUED" in line)
     assert row.split()[-2] == "-"
     assert "nan" not in lsc(root, "list").stdout
-    told = lsc(root, "compare", "s").stdout
-    assert "a: preset.toml" in told
-    assert "it is compared with nothing" in told
-    assert "different data" not in told
+    shown = lsc(root, "compare", "s").stdout
+    assert "a: preset.toml" in shown
+    assert "it is compared with nothing" in shown
+    assert "different data" not in shown
     for wrong in (["a/seed-0"], ["s", "--level", "x"], ["s", "--baseline", "zz"]):
         assert lsc(root, "compare", *wrong).returncode == 2
 
