@@ -368,7 +368,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
                 self.close_field()
             covered = bool(self.message[0]) and not self.wide
             # Also beside the keys it is about what was done before; "…" stays until the work is done.
-            if covered or not self.message[0].endswith("…"):
+            if self.message[0] and (covered or not self.message[0].endswith("…")):
                 self.say("")
             # Enter that was typed before the viewer had the terminal: the terminal made a line feed of it.
             early = event.key == "ctrl+j"
@@ -412,7 +412,8 @@ class LscScreen(Screen[None], inherit_bindings=False):
         if not done and name and self.acts(name) is None:
             keys = self.app.keys[name]
             self.say(f"{shown(keys[0]) if keys else COMMANDS[name].description}: {self.why_not(name)}", "warn")
-        self._redraw_lines()
+        if self.is_current:
+            self._redraw_lines()
 
     def acts(self, name: str) -> bool | None:
         """What `check_action` returns for a command."""

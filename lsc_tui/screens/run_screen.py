@@ -80,7 +80,7 @@ class ChartScreen(LscScreen):
     @property
     def no_curve(self) -> str:
         """Why no curve is drawn; "" where one is, or where that is not known yet."""
-        words = ["" if chart.has_curve else chart.empty for chart in self.query(Chart) if chart.display]
+        words = ["" if chart.has_curve else chart.empty for chart in self.walk_children(Chart) if chart.display]
         return words[0] if words and all(words) and not any(text.startswith("reading") for text in words) else ""
 
     def why_not(self, name: str) -> str:
