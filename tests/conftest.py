@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import processes
 from tests.trackers import trackers as trackers  # the fixture
@@ -27,6 +28,14 @@ os.environ["PYTHONWARNINGS"] = "error"
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
+
+
+# The same examples every time, however slowly they are drawn and run on a busy machine; others, drawn anew each time,
+# with --hypothesis-profile new.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("new", unhurried)
+settings.register_profile("same", unhurried, derandomize=True)
+settings.load_profile("same")
 
 
 # Files of some ten seconds of processor time and more, the longest first: with the others after them, the workers of

@@ -235,7 +235,7 @@ def test_short_numbers(value: float, text: str) -> None:
 
 
 @given(st.floats(allow_nan=True), st.floats(allow_nan=True), st.booleans(), st.integers(1, 30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_limits_give_a_scale_with_few_rising_ticks(lo: float, hi: float, log: bool, count: int) -> None:
     scale = Scale.over(lo, hi, log=log)
     assert scale.lo < scale.hi
@@ -260,7 +260,7 @@ FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=64)
     logit=st.booleans(),
     magnify=st.sampled_from([1.0, 4.0, 64.0]),
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.data_too_large])
 def test_any_values_in_any_box_never_raise_and_never_leave_it(
     data: st.DataObject, width: int, height: int, mode: str, log_x: bool, log_y: bool, clip: bool, smoothing: float,
     points: bool, logit: bool, magnify: float,

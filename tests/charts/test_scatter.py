@@ -128,7 +128,7 @@ def test_a_bin_is_spread_over_its_width_and_zoom_shows_a_part() -> None:
     st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 25), st.sampled_from(["braille", "block", "ascii"]),
     st.sampled_from([0.0, 1e-300, 1.0, 1e9, float("inf"), float("nan"), -3.0]),
 )  # fmt: skip
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_nothing_raises_and_all_stays_in_its_box(seed: int, width: int, height: int, mode: str, extent: float) -> None:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(30, 3)) * 10.0 ** rng.integers(-5, 6, (30, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.common.errors import UsageError
@@ -30,7 +30,7 @@ def test_the_unspoilt_preset_is_accepted(tmp_path: Path) -> None:
     assert len(load_preset(write(base(), tmp_path)).variants) == 2
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(spoilt())
 def test_300_spoilt_presets_are_refused(case: tuple[Table, str]) -> None:
     table, key = case
@@ -40,7 +40,7 @@ def test_300_spoilt_presets_are_refused(case: tuple[Table, str]) -> None:
         assert [p.name for p in Path(folder).iterdir()] == ["spoilt.toml"]
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 @example(b"\xff\xfe")
 @example(b"x = " + b"[" * 5000)
@@ -54,7 +54,7 @@ def test_any_bytes_are_refused(content: bytes) -> None:
         refused(path)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_torn_preset_is_accepted_or_refused(data: st.DataObject) -> None:
     import tomli_w

@@ -182,7 +182,7 @@ def test_every_shipped_run_comes_back_from_its_own_preset(
         assert tomllib.loads(again.config.to_toml())["run"]["label"] == run.config.label
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(
     lr=st.floats(1e-9, 999, allow_subnormal=False),
     width=st.floats(0.01, 16),

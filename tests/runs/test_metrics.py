@@ -238,7 +238,7 @@ def test_reading_while_another_process_writes(tmp_path: Path) -> None:
     assert polls > 3
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(
         st.one_of(

@@ -267,7 +267,7 @@ hostile_file = st.one_of(
 FILES = ("status.json", "preset.toml", "source.json", "metrics.jsonl", "notes.json", "log.txt")
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, hostile_file)), manifest=hostile_file)
 def test_hostile_folders_never_raise(tmp_path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
     folder = tmp_path / "runs/s/v/seed-0"

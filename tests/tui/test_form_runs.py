@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.config.load import load_preset, load_run_config
@@ -155,8 +155,7 @@ def edited(text: str, edits: list[tuple[str, object, object]]) -> None:
         reached["launched"] += compare(form)
 
 
-FUZZED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-FUZZED |= {"phases": (Phase.explicit, Phase.reuse, Phase.generate)}
+FUZZED = {"phases": (Phase.explicit, Phase.reuse, Phase.generate)}
 SEVERAL = st.lists(EDITS, min_size=8, max_size=8)
 
 
@@ -212,7 +211,7 @@ def test_the_file_of_a_preset_that_changes_meanwhile_is_not_what_is_launched(tmp
     assert {config.optimizer.lr for config in launched(form, form.runs_dir) if config.variant == "a"} == {1e-3}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.tuples(st.just("optimizer.lr"), st.floats(1e-300, 1e300)),

@@ -73,7 +73,7 @@ def test_histogram_against_listing(name: str, n: int) -> None:
 
 
 @given(st.sampled_from([name for name in listed() if family_of(name).position < 60]), st.integers(1, 10**30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_n_min_is_the_smallest(name: str, classes: int) -> None:
     n = n_min(name, classes)
     assert facts(name, n).count >= classes

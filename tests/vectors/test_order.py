@@ -26,7 +26,7 @@ def test_is_a_bijection(count: int) -> None:
 
 
 @given(st.integers(1, LARGEST), st.integers(0, 2**31), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_that_of_integers(count: int, seed: int, data: st.DataObject) -> None:
     xs = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=5))
     xs = [*xs, 0, count - 1]

@@ -192,7 +192,7 @@ def test_large_counts_round_trip(name: str, n: int) -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 7), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_subset_ranks_against_integers(total: int, p: int, data: st.DataObject) -> None:
     p = min(p, total)
     subsets = Subsets(total, p)
@@ -246,7 +246,7 @@ def test_index_out_of_range() -> None:
 
 
 @given(st.integers(2, 12), st.integers(0, 3), st.integers(0, 3), st.integers(1, 40), st.integers(0, 10**6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_candidates_hold_the_k_best(n: int, p: int, q: int, k: int, seed: int) -> None:
     """For any values, the k best arrangements by score have the scores of the k best candidates."""
     if p + q > n or p + q == 0:
@@ -271,7 +271,7 @@ def test_candidates_are_few() -> None:
 
 
 @given(st.integers(1, 9), st.integers(0, 4), st.integers(0, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_extremes_never_meet(n: int, largest: int, smallest: int) -> None:
     z = torch.randint(0, 2, (50, n), generator=torch.Generator().manual_seed(n)).float()
     top, bottom = extremes(z, largest, smallest)
