@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ class Process:
     def send(self, number: int) -> None:
         """Send a signal."""
         os.kill(self.pid, number)
+
+    def kill(self) -> bool:
+        """Kill it; whether that ended it, and not its own end at the same moment."""
+        self.started.kill()
+        return self.wait() == -signal.SIGKILL
 
 
 _started: list[Process] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,7 @@ def kill_at(process: Process, folder: Path, moment: str, draw: random.Random) ->
     goal = begun(folder, phase) + draw.randint(1, most) if phase else 0
     until(lambda: not phase or begun(folder, phase) >= goal or process.ended())
     time.sleep(draw.uniform(0.0, later))
-    if process.ended():
-        return None
-    process.send(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    return moment
+    return moment if process.kill() else None
 
 
 def readable(folder: Path) -> None:

@@ -38,9 +38,7 @@ def test_after_kills_of_mirror_and_run_every_step_is_there_once(straight: dict[s
             os.kill(pid, signal.SIGKILL)
         go_on(folder)
         until(lambda: (run.last().get("lr") is not None and run.status().step >= 21) or held.ended())
-        if not held.ended():
-            held.send(signal.SIGKILL)
-        held.wait()
+        held.kill()
         assert train(folder).wait() == 0
         assert outcome(folder) == straight
         until(lambda: [(state.behind, state.active) for state in supervise.states(run.path)] == [(0, False)])

@@ -93,8 +93,7 @@ def test_a_killed_trainer_goes_on_while_its_workers_still_end(streamed: dict[str
     for pid in workers:
         # So that they cannot end before the next process has.
         os.kill(pid, signal.SIGSTOP)
-    process.send(signal.SIGKILL)
-    process.wait()
+    assert process.kill()
     assert run_of(folder).status().shown_state == "lost"
     try:
         assert train(folder, setup=STREAM).wait() == 0

@@ -289,7 +289,6 @@ def test_kill_during_a_save_on_resume_of_a_stop(straight: dict[str, Any], tmp_pa
     process.wait()
     process = train(folder, setup=PHASES)
     until(lambda: begun(folder, "s") >= 5 or process.ended())
-    process.send(signal.SIGKILL) if not process.ended() else None
-    process.wait()
+    process.kill()
     assert train(folder).wait() == 0
     assert outcome(folder) == straight

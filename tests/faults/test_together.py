@@ -112,10 +112,7 @@ def test_two_processes_and_a_kill_make_what_one_makes(alone: Alone, tmp_path: Pa
     second = start(2)
     victim, other = (first, second) if draw.random() < 0.5 else (second, first)
     until(lambda: begun(folder, "t") >= max(late, due) or victim.ended())
-    killed = not victim.ended()
-    if killed:
-        victim.send(signal.SIGKILL)
-        assert victim.wait() == -signal.SIGKILL
+    killed = victim.kill()
     assert other.wait() == 0, said(other)
     assert results(folder) == alone.results
     attempts = Counter({run.id: attempts_of(run.path) for run in list_runs([folder / "runs"])})

@@ -23,7 +23,7 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.notes import add_note, add_tag
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control
-from tests.waiting import wait_until
+from tests.waiting import LIMIT, wait_until
 
 from .conftest import MakeRun, Settings
 
@@ -261,8 +261,10 @@ def test_kill_ends_only_the_right_process(make_run: MakeRun, monkeypatch: pytest
     monkeypatch.setattr(control, "REMOTE_SECONDS", 0.2)
     child = start_child(folder)
     try:
-        good = read_status(folder)
         os.kill(child.pid, signal.SIGSTOP)
+        # Until it stands still it may write its status once more.
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        good = read_status(folder)
         # A reused pid: same number, other start time.
         from dataclasses import replace
 
@@ -275,7 +277,7 @@ def test_kill_ends_only_the_right_process(make_run: MakeRun, monkeypatch: pytest
         assert child.poll() is None
         write_status(folder, good)
         os.kill(child.pid, signal.SIGCONT)
-        ended = control.kill(folder, grace=2.0)
+        ended = control.kill(folder, grace=LIMIT)
         assert child.wait(240) == -signal.SIGTERM
         assert (ended.state, ended.exit_code) == ("stopped", 137)
     finally:
