@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperOption
 
 from lsc_engine import __version__
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import quoted
 from lsc_engine.common.userpaths import absent, user_path
 
 if TYPE_CHECKING:
@@ -74,6 +76,20 @@ def opt(flag: str, metavar: str | None, help: str, **more: Any) -> Any:
     return typer.Option(*flag.split(), metavar=metavar, help=help, **more)
 
 
+def number(flag: str, metavar: str, help: str, kind: type[int | float] = int, **more: Any) -> Any:
+    """An option of one number, at least `min` if `more` has it."""
+    name, least = flag.split()[0], more.get("min")
+
+    def parse(text: str) -> int | float:
+        with contextlib.suppress(ValueError):
+            if least is None or kind(text) >= least:
+                return kind(text)
+        words = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{name}: {quoted(text)} is not {words}" + ("" if least is None else f" of {least} or more"))
+
+    return opt(flag, metavar, help, parser=parse, **more)
+
+
 def arg(metavar: str, help: str, **more: Any) -> Any:
     """A positional argument; `more` goes to typer."""
     return typer.Argument(metavar=metavar, help=help, **more)
@@ -96,8 +112,11 @@ def _version(
 
 Preset = Annotated[str, arg("PRESET", "A preset file, or the name of a shipped preset.")]
 OneRun = Annotated[str, arg("RUN", "Run id, a unique part of one, short id or path.")]
+RunOrStudy = Annotated[str, arg("RUN", "A run, or a study for all of its runs.")]
 ManyRuns = Annotated[list[str], arg("RUN", "Runs, or a study for all of its runs.")]
-At = Annotated[int | None, opt("--at", "STEP", "The checkpoint's step. Default: the newest good; to export, the best.")]
+At = Annotated[
+    int | None, number("--at", "STEP", "The checkpoint's step. Default: the newest good; to export, the best.")
+]
 Baseline = Annotated[str | None, opt("--baseline", "VARIANT", "Variant to compare with.")]
 Metrics = Annotated[list[str] | None, opt("--metric", "NAME", "Draw this metric; may be repeated.")]
 
@@ -114,7 +133,7 @@ DataDir = Annotated[Path | None, opt("--data-dir", "DIR", "Data sets. Default: $
 ImageDir = Annotated[str | None, opt("--path", "DIR", "The folder of the images; required for folder.")]
 Device = Annotated[str, opt("--device", "DEVICE", "auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[str | None, opt("--gpus", "LIST", "GPUs to use: auto (all idle ones) or a list such as 0,1.")]
-GpusPerRun = Annotated[int, opt("--gpus-per-run", "N", "Processes of each run, each on a GPU or all on CPU.", min=1)]
+GpusPerRun = Annotated[int, number("--gpus-per-run", "N", "Processes of each run, each on a GPU or all on CPU.", min=1)]
 Plugins = Annotated[list[Path] | None, opt("--plugin", "FILE.py", "Own models, systems, losses or data; repeatable.")]
 Wait = Annotated[bool, opt("--wait", None, "Wait until what other processes train is finished or free.")]
 Detach = Annotated[bool, opt("--detach", None, "Run in the background.")]

@@ -137,7 +137,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[tuple[str, Table]]:
     labels = [name if short.count(name) == 1 else key for key, name in zip(axes, short, strict=True)]
     found = []
     for values in product(*axes.values()):
-        words = (suggested_name(_name_part(value)) or "none" for value in values)
+        words = (_name_part(value) or "none" for value in values)
         suffix = "".join(f"+{label}={word}" for label, word in zip(labels, words, strict=True))
         found.append((suffix, dict(zip(axes, values, strict=True))))
     names = [suffix for suffix, _ in found]
@@ -148,9 +148,12 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[tuple[str, Table]]:
 
 
 def _name_part(value: Any) -> str:
-    if isinstance(value, bool):
+    if isinstance(value, list | tuple):
+        return "-".join(map(_name_part, value))
+    if isinstance(value, int | float):
+        # With its minus.
         return str(value).lower()
-    return "-".join(map(_name_part, value)) if isinstance(value, list | tuple) else str(value)
+    return suggested_name(str(value))
 
 
 def unflatten(flat: Mapping[str, Any]) -> Table:

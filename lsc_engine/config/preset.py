@@ -29,7 +29,14 @@ from lsc_engine.config.schema import (
     setting_keys,
 )
 from lsc_engine.config.typed import seeds_fault
-from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate, validate_settings
+from lsc_engine.config.validation_errors import (
+    ValidationIssue,
+    in_entry,
+    not_a_table,
+    unknown,
+    validate,
+    validate_settings,
+)
 from lsc_engine.config.values import DATASET_NAMES, DIM_MAX, Meta, checked, listed, system
 
 Part = TypeVar("Part", bound=Section)
@@ -387,39 +394,40 @@ def _claims(given: Any, issues: list[ValidationIssue]) -> tuple[Claim, ...]:
     found = []
     fitting = {"margin": ("better", "similar", "equal"), "threshold": ("works", "fails")}
     for number, table in enumerate(given, 1):
-        claim, mistakes = validate(Claim, table, f"claims.{number}")
-        issues += mistakes
+        claim, mistakes = validate(Claim, table, "claims")
+        issues += [ValidationIssue(one.key, in_entry(number, one.message)) for one in mistakes]
         if claim is not None:
             found.append(claim)
             for key, results in fitting.items():
                 if getattr(claim, key) is not None and claim.result not in results:
                     sentence = f"goes with is = {' or '.join(map(quoted, results))}"
-                    issues.append(ValidationIssue(f"claims.{number}.{key}", sentence))
+                    issues.append(ValidationIssue(f"claims.{key}", in_entry(number, sentence)))
     return tuple(found)
 
 
 def name_issues(reporting: Reporting, kind: str, variants: Sequence[str]) -> list[ValidationIssue]:
     """Variants, or data sets, that the report tables name and the preset does not have."""
-    found: dict[str, str] = {}
+    found: list[tuple[str, str]] = []
     if reporting.paper is not None and kind in ("train", "data"):
         known = list(reporting.datasets.names) if reporting.datasets is not None else list(variants)
         what = "variant" if kind == "train" else "data set"
         for name in reporting.paper.values:
             if name not in known:
                 sentence = f"no {what} of this preset has this name; {did_you_mean(name, known)}"
-                found[f"paper.values.{quoted(name)}"] = sentence
+                found.append((f"paper.values.{quoted(name)}", sentence))
     for number, claim in enumerate(reporting.claims, 1):
         for key, named in (("variant", claim.variant), ("against", claim.against)):
             if named is not None and named not in variants:
-                found[f"claims.{number}.{key}"] = f"no variant {quoted(named)}; {did_you_mean(named, variants)}"
+                sentence = f"no variant {quoted(named)}; {did_you_mean(named, variants)}"
+                found.append((f"claims.{key}", in_entry(number, sentence)))
         if claim.against == claim.variant:
-            found[f"claims.{number}.against"] = "a variant cannot be compared with itself"
+            found.append(("claims.against", in_entry(number, "a variant cannot be compared with itself")))
     if (bench := reporting.bench) is not None:
         for number, bound in enumerate(bench.claims, 1):
             if bound.at_least is None and bound.at_most is None and bound.spread is None:
-                found[f"bench.claims.{number}"] = "needs a bound: at_least, at_most or spread"
+                found.append(("bench.claims", in_entry(number, "needs a bound: at_least, at_most or spread")))
         for name in bench.arguments:
             if name not in bench.names:
                 sentence = f"bench.names does not name it; {did_you_mean(name, bench.names)}"
-                found[f"bench.arguments.{quoted(name)}"] = sentence
-    return [ValidationIssue(key, sentence) for key, sentence in found.items()]
+                found.append((f"bench.arguments.{quoted(name)}", sentence))
+    return [ValidationIssue(key, sentence) for key, sentence in found]

@@ -96,7 +96,7 @@ def validate(
         issues = [
             _of_settings(item, table) if model is Settings else (item["loc"], _message(item, model)) for item in items
         ]
-        return None, [ValidationIssue(f"{name}.{_dotted(loc)}".strip("."), message) for loc, message in issues]
+        return None, [_located(name, loc, message) for loc, message in issues]
     except (OverflowError, RecursionError) as error:
         return None, [ValidationIssue(name, f"holds a value that cannot be read: {error}")]
 
@@ -116,10 +116,20 @@ def unknown(name: str, allowed: Iterable[str]) -> str:
     return f"unknown key; {FOREIGN.get(name) or did_you_mean(name, allowed)}"
 
 
-def _dotted(path: Iterable[Any]) -> str:
-    parts = map(str, path)
-    plain = (p if p.replace("_", "").replace("-", "").isalnum() and p.isascii() else quoted(p) for p in parts)
-    return ".".join(plain)
+def in_entry(number: int, message: str) -> str:
+    """The message on an entry of the list that a key names; the first is 1."""
+    return f"in entry {number}: {message}"
+
+
+def _located(name: str, path: Iterable[Any], message: str) -> ValidationIssue:
+    keys = [name] if name else []
+    for part in path:
+        if isinstance(part, int):
+            message = in_entry(part + 1, message)
+        else:
+            plain = part.replace("_", "").replace("-", "").isalnum() and part.isascii()
+            keys.append(part if plain else quoted(part))
+    return ValidationIssue(".".join(keys), message)
 
 
 def _tag(model: type[BaseModel], section: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,22 +80,27 @@ def check_study(
 
 
 def prepare_resume(
-    run: Run, config: RunConfig, options: ExecutionOptions, message: Message, *, use_torch: bool
-) -> StudyRun:
-    """The run to train further. UsageError if another process trains it, or a check fails."""
-    if not options.wait and (held := holder(run.path)) is not None:
-        raise UsageError(f"{run.id}: {held.sentence()}")
-    check_not_waiting([run.path])
-    check_processes([(run.id, config)], options)
-    check_data([config], options, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
-    begun = bool(run.checkpoints())
-    if begun:
-        check_classes([(config, run.path)], options)
-    check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
+    runs: Sequence[tuple[Run, RunConfig]], options: ExecutionOptions, message: Message, *, use_torch: bool
+) -> list[StudyRun]:
+    """The runs to train further, each after those that it needs. UsageError if another process trains one, or a check
+    fails."""
+    held = ((run, holder(run.path)) for run, _ in runs if not options.wait)
+    _refuse(f"{run.id}: {who.sentence()}" for run, who in held if who is not None)
+    configs, ids = [config for _, config in runs], {run.id for run, _ in runs}
+    check_not_waiting(run.path for run, _ in runs)
+    check_processes(((run.id, config) for run, config in runs), options)
+    check_data(configs, options, f"if it lies elsewhere now: lsc-engine resume {runs[0][0].id} --set data.path=DIR")
+    begun = {run.id for run, _ in runs if run.checkpoints()}
+    check_classes(((config, run.path) for run, config in runs if run.id in begun), options)
+    plans = [RunPlan(run.id, config, tuple(r.ref for r in config.references if r.ref in ids)) for run, config in runs]
+    check_prerequisites(plans, options, message, begun=begun)
     check_device(options, use_torch=use_torch)
-    check_tools(config.log.also or ())
-    report_notes([config], options, message)
-    return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
+    check_tools([tool for config in configs for tool in config.log.also or ()])
+    report_notes(configs, options, message)
+    return [
+        StudyRun(run.id, run.path, config, plan.needs, "resume", run.status(), moved_from(run.path, config.data.path))
+        for (run, config), plan in zip(runs, plans, strict=True)
+    ]
 
 
 def prepare_fork(
@@ -111,7 +116,7 @@ def prepare_fork(
     """The fork with its folder, after all checks; `at` and errors as in `create_fork`."""
     check_data([config], options)
     check_classes([(config, parent.path)], options)
-    check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
+    check_prerequisites([RunPlan(config.run_id, config)], options, message, begun={config.run_id})
     check_models([config], options)
     check_device(options, use_torch=use_torch)
     check_tools(config.log.also or ())
@@ -226,12 +231,11 @@ def check_models(configs: Iterable[RunConfig], options: ExecutionOptions) -> Non
 
 
 def check_prerequisites(
-    runs: Iterable[RunPlan], options: ExecutionOptions, message: Message, *, begun: bool = False
+    runs: Iterable[RunPlan], options: ExecutionOptions, message: Message, *, begun: Collection[str] = ()
 ) -> None:
     """The runs that these build on are finished and fit; with `options.wait` waits for them."""
     runs = list(runs)
-    configs, planned, reported = [run.config for run in runs], {run.id for run in runs}, set[str]()
-    needed = {r.ref for config in configs for r in config.references if r.ref not in planned}
+    needed, reported = {r.ref for r, _ in _outside(runs)}, set[str]()
     while options.wait:
         held: dict[str, Holder] = {}
         for name in needed:
@@ -245,17 +249,20 @@ def check_prerequisites(
             message(f"{name}: {held[name].sentence(waits=True)}; waiting for it")
             reported.add(name)
         time.sleep(_WAIT_SECONDS)
-    _refuse(missing_prerequisites(configs, planned, options.runs_dir, begun=begun))
+    _refuse(missing_prerequisites(runs, options.runs_dir, begun=begun))
 
 
-def missing_prerequisites(
-    configs: Iterable[RunConfig], planned: Collection[str], runs_dir: Path, *, begun: bool = False
-) -> list[str]:
-    """A sentence for everything needed of runs in `runs_dir` that is not there, with the command that makes it. Runs in
-    `planned` are trained first; a run that has `begun` has its weights already."""
-    wanted = [(r, config) for config in configs for r in config.references if r.ref not in planned]
-    wanted = [(r, config) for r, config in wanted if not begun or r.key != "start_from"]
+def missing_prerequisites(runs: Sequence[RunPlan], runs_dir: Path, *, begun: Collection[str] = ()) -> list[str]:
+    """A sentence for everything needed of other runs in `runs_dir` that is not there, with the command that makes it.
+    Those of `runs` are trained first; one that has `begun` has its weights already."""
+    wanted = [(r, run.config) for r, run in _outside(runs) if r.key != "start_from" or run.id not in begun]
     return sorted({sentence for reference, config in wanted for sentence in _problems(reference, config, runs_dir)})
+
+
+def _outside(runs: Sequence[RunPlan]) -> list[tuple[Reference, RunPlan]]:
+    """What runs take from others than themselves."""
+    planned = {run.id for run in runs}
+    return [(r, run) for run in runs for r in run.config.references if r.ref not in planned]
 
 
 def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterator[str]:

@@ -254,6 +254,38 @@ def test_notes_and_tags(root: Path) -> None:
     assert lsc(root, "tag", "a/seed-0", "keep", "--remove").returncode == 0
     assert lsc(root, "tag", "a/seed-0", "not a tag").returncode == 2
     assert lsc(root, "note", "a/seed-0", "\x1b[2J").returncode == 2
+    refused = lsc(root, "tag", "a/seed-0", "--", "-keep").stderr
+    assert "the first not a minus" in refused
+
+
+def test_a_study_stands_for_all_of_its_runs(root: Path) -> None:
+    ids = ["g/s/a/seed-0", "g/s/b/seed-0", "g/s/queued/seed-0"]
+    assert [one["id"] for one in json.loads(lsc(root, "tag", "g/s", "keep", "--json").stdout)] == ids
+    lsc(root, "tag", "a/seed-0", "keep", "--remove")
+    left = json.loads(lsc(root, "tag", "s", "keep", "--remove", "--json").stdout)
+    assert [one["tags"] for one in left] == [[], [], []]
+    assert lsc(root, "tag", "s", "keep", "--remove").returncode == 2
+    assert all(one["notes"] == ["seen"] for one in json.loads(lsc(root, "note", "s", "seen", "--json").stdout))
+    refused = lsc(root, "delete", "s")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("move 3 runs (")
+    assert f"to the trash: {', '.join(ids)}: give --yes" in refused.stderr
+    assert [one["id"] for one in json.loads(lsc(root, "delete", "s", "--yes", "--json").stdout)["deleted"]] == ids
+    assert json.loads(lsc(root, "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("run x --gpus-per-run 0", '--gpus-per-run: "0" is not a whole number of 1 or more'),
+        ("log a/seed-0 -n -1", '--lines: "-1" is not a whole number of 0 or more'),
+        ("vectors V21 --n many", '--n: "many" is not a whole number'),
+        ("nmin 10 --max-cosine x", '--max-cosine: "x" is not a number'),
+    ],
+)
+def test_a_number_that_an_option_does_not_take_is_one_sentence(root: Path, words: str, sentence: str) -> None:
+    done = lsc(root, *words.split())
+    assert (done.returncode, done.stderr) == (2, f"{sentence}\n")
 
 
 # Root may write everywhere; without this capability it is as bound by the modes of folders as anyone.

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import list_runs, open_run
+from lsc_engine.studies.plan import plan_study
+from lsc_engine.studies.prepare import begin_study
 from tests import processes
 from tests.tiny import tiny
 from tests.waiting import wait_until
@@ -216,6 +218,19 @@ def test_resume_and_fork(folder: Path) -> None:
     resumed.send_signal(signal.SIGTERM)
     resumed.communicate(timeout=240)
     assert resumed.returncode == 143
+
+
+def test_resume_of_a_study_goes_on_with_what_is_left(folder: Path) -> None:
+    (folder / "tiny.toml").write_text(PRESET + 'start_from = "@wide"\nneeds = "wide"\n')
+    begin_study(plan_study(folder / "tiny.toml"), folder / "runs", {})
+    told, _ = call(folder, "resume", "tiny/wide", "--json")
+    assert json.loads(told)["state"] == "finished"
+    told, err = call(folder, "resume", "tiny", "--json")
+    assert [(row["id"], row["state"], row["attempt"]) for row in json.loads(told)] == [
+        ("tiny/wide/seed-0", "finished", 1),
+        ("tiny/narrow/seed-0", "finished", 1),
+    ]
+    assert "tiny/wide/seed-0 is finished, at step" in err
 
 
 def test_one_diverged_run_does_not_stop_the_others_and_sets_the_exit_code(folder: Path) -> None:

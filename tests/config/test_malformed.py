@@ -230,8 +230,12 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("run", {"study": "../x", "variant": "a", "label": "a"}, ("is not a name",)),
     ("label", "x", ("belongs into a [[variants]]",)),
     ("start_from", "@z", ('no variant "z"',)),
-    ("claims", [{"text": "x", "variant": "a", "is": "best"}], ("claims.1.is: ", 'did you mean "better"')),
-    ("claims", [{"text": "x", "variant": "a", "is": "works", "threshold": -1}], ("claims.1.threshold: ", "at least 0")),
+    ("claims", [{"text": "x", "variant": "a", "is": "best"}], ("claims.is: in entry 1: ", 'did you mean "better"')),
+    (
+        "claims",
+        [{"text": "x", "variant": "a", "is": "works", "threshold": -1}],
+        ("claims.threshold: in entry 1: ", "at least 0"),
+    ),
 ]
 
 

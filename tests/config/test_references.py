@@ -8,6 +8,7 @@ import pytest
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive
+from lsc_engine.config.expand import combinations
 from lsc_engine.config.load import load_run_config
 from lsc_engine.studies.plan import StudyPlan, plan_study
 
@@ -71,6 +72,11 @@ def test_references_become_run_ids_and_needs_and_ask_for_class_means(tmp_path: P
     assert runs["chosen"].needs == ("s/ssl/seed-0",)
     assert [name for name, run in runs.items() if run.config.eval.class_means] == ["ssl", "ce"]
     assert list(runs).index("ssl") < list(runs).index("chosen")
+
+
+def test_the_name_of_a_try_keeps_the_minus() -> None:
+    axes = {"a.x": [1, -1, "-b", [1, -1]]}
+    assert [suffix for suffix, _ in combinations(axes)] == ["+x=1", "+x=-1", "+x=b", "+x=1--1"]
 
 
 def test_references_follow_a_sweep(tmp_path: Path) -> None:

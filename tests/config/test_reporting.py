@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -70,15 +71,15 @@ def test_paper_and_claims_are_read() -> None:
         ('b = "fails"', 'c = "fails"', "paper.values.c", "no variant of this preset"),
         ('b = "fails"', "b = 87.9", "paper.values.b", "a text in quotes is needed"),
         ('metric = "train/accuracy"', 'metric = "accuracy"', "paper.metric", "is not a metric"),
-        ('is = "faster"', 'is = "quicker"', "claims.1.is", "faster"),
-        ('is = "faster"', 'equals = "faster"', "claims.1.equals", "unknown key"),
-        ('is = "faster"', 'is = "faster"\nmargin = 0.1', "claims.1.margin", 'goes with is = "better"'),
-        ('variant = "b"\nis', 'variant = "d"\nis', "claims.1.variant", "no variant"),
-        ('against = "a"', 'against = "b"', "claims.2.against", "with itself"),
-        ("margin = 0.02", "margin = -1", "claims.2.margin", "at least 0"),
-        ('text = "b is faster"', 'text = " "', "claims.1.text", "at least one character"),
-        ('is = "faster"', 'is = "faster"\nsource = "the paper"', "claims.1.source", "inferred: why"),
-        ("margin = 0.02", 'margin = 0.02\nsource = "inferred"', "claims.2.source", "inferred: why"),
+        ('is = "faster"', 'is = "quicker"', "claims.is", "in entry 1: .*faster"),
+        ('is = "faster"', 'equals = "faster"', "claims.equals", "in entry 1: unknown key"),
+        ('is = "faster"', 'is = "faster"\nmargin = 0.1', "claims.margin", 'in entry 1: goes with is = "better"'),
+        ('variant = "b"\nis', 'variant = "d"\nis', "claims.variant", "in entry 1: no variant"),
+        ('against = "a"', 'against = "b"', "claims.against", "in entry 2: .*with itself"),
+        ("margin = 0.02", "margin = -1", "claims.margin", "in entry 2: .*at least 0"),
+        ('text = "b is faster"', 'text = " "', "claims.text", "in entry 1: .*at least one character"),
+        ('is = "faster"', 'is = "faster"\nsource = "the paper"', "claims.source", "in entry 1: .*inferred: why"),
+        ("margin = 0.02", 'margin = 0.02\nsource = "inferred"', "claims.source", "in entry 2: .*inferred: why"),
     ],
 )
 def test_faults_name_the_place(old: str, new: str, key: str, words: str) -> None:
@@ -86,7 +87,7 @@ def test_faults_name_the_place(old: str, new: str, key: str, words: str) -> None
     found = faults_of(PAPER.replace(old, new, 1) + TRAIN)
     near = {k.replace('"', ""): message for k, message in found.items()}
     assert key in near, found
-    assert words in near[key]
+    assert re.search(words, near[key])
 
 
 @pytest.mark.parametrize("source", ['paper: Sec. 5.4, "considerably faster"', "inferred: from Table 8", "ours"])
@@ -112,12 +113,12 @@ def test_tries_and_sweeps_leave_the_claims_out(tmp_path: Path) -> None:
     [
         ('kind = "vectors"', "vectors", "needs the table [vectors]"),
         ('kind = "vectors"\n[vectors]\nsystems = ["V21"]', "vectors.n", "classes"),
-        ('kind = "vectors"\n[vectors]\nsystems = ["V2l"]\nn = [8]', "vectors.systems.0", "V2l"),
-        ('kind = "vectors"\n[vectors]\nsystems = ["V21"]\nn = [0]', "vectors.n.0", "at least 1"),
-        ('kind = "data"\n[datasets]\nnames = ["cifar100"]', "datasets.names.0", "cifar10"),
+        ('kind = "vectors"\n[vectors]\nsystems = ["V2l"]\nn = [8]', "vectors.systems", "V2l"),
+        ('kind = "vectors"\n[vectors]\nsystems = ["V21"]\nn = [0]', "vectors.n", "in entry 1: must be at least 1"),
+        ('kind = "data"\n[datasets]\nnames = ["cifar100"]', "datasets.names", "cifar10"),
         ('kind = "data"\n[datasets]\nnames = []', "datasets.names", ""),
         ('kind = "data"\n[vectors]\nsystems = ["V21"]\nn = [8]', "vectors", 'goes with kind = "vectors"'),
-        ('kind = "bench"\n[bench]\nnames = ["de code"]', "bench.names.0", "benchmark"),
+        ('kind = "bench"\n[bench]\nnames = ["de code"]', "bench.names", "benchmark"),
         (
             'kind = "bench"\n[bench]\nnames = ["decode"]\narguments = { head = {} }',
             "bench.arguments.head",

@@ -30,7 +30,7 @@ def plan(root: Path, *lines: str, name: str = "own") -> RunPlan:
 
 
 def sentences(root: Path, *lines: str) -> list[str]:
-    return missing_prerequisites([plan(root, *lines).config], (), root / "runs")
+    return missing_prerequisites([plan(root, *lines)], root / "runs")
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_run_that_is_not_there_is_named_with_its_command(
 
 
 def test_a_planned_run_is_not_looked_for_and_one_that_has_begun_needs_no_weights(tmp_path: Path) -> None:
-    config = plan(tmp_path, 'start_from = "t/ce/seed-0"').config
-    assert missing_prerequisites([config], ("t/ce/seed-0",), tmp_path / "runs") == []
-    assert missing_prerequisites([config], (), tmp_path / "runs", begun=True) == []
+    run = plan(tmp_path, 'start_from = "t/ce/seed-0"')
+    assert missing_prerequisites([run, RunPlan("t/ce/seed-0", run.config)], tmp_path / "runs") == []
+    assert missing_prerequisites([run], tmp_path / "runs", begun=[run.id]) == []
 
 
 def test_what_an_existing_run_lacks_is_reported(tmp_path: Path, teacher: RunPlan) -> None:

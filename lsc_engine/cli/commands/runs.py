@@ -11,7 +11,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
+from lsc_engine.cli.options import (
+    Baseline,
+    Json,
+    ManyRuns,
+    Metrics,
+    OneRun,
+    RunOrStudy,
+    RunsDirs,
+    arg,
+    command,
+    number,
+    opt,
+)
 from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import counted, duration, grouped, loss_text, percent, significant
@@ -232,10 +244,12 @@ def compare(
     answer(as_json, lambda: to_json(found), lambda: comparison_text(found))
 
 
-def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None, *, tries: bool = False) -> list[Run]:
+def find_runs(
+    refs: Sequence[str], runs_dir: Sequence[Path] | None, *, tries: bool = False, foreign: bool = True
+) -> list[Run]:
     """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset, with
-    `tries` also those of its [tune]."""
-    from lsc_engine.runs.read.run import list_runs
+    `tries` also those of its [tune]. UsageError for a run of another tool unless `foreign`."""
+    from lsc_engine.runs.read.run import list_runs, only_read
     from lsc_engine.runs.read.studies import Study, in_order
 
     known = list_runs(runs_dir, foreign=True)
@@ -248,7 +262,9 @@ def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None, *, tries: bo
             chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
         if not group:
             chosen.append(open_run(ref, runs_dir, foreign=True))
-    return list({(str(run.root), run.id): run for run in chosen}.values())
+    if not foreign and (others := [run for run in chosen if run.origin != "lsc"]):
+        raise UsageError(only_read(others[0]))
+    return list({(run.path.resolve(), run.id): run for run in chosen}.values())
 
 
 def _study_names(run: Run, tries: bool) -> tuple[str, str]:
@@ -263,7 +279,7 @@ def _study_names(run: Run, tries: bool) -> tuple[str, str]:
 def log(
     run: OneRun,
     follow: Annotated[bool, opt("--follow -f", None, "Go on printing until the run ends.")] = False,
-    lines: Annotated[int, opt("--lines -n", "N", "Last lines only; 0 for all.", min=0)] = 0,
+    lines: Annotated[int, number("--lines -n", "N", "Last lines only; 0 for all.", min=0)] = 0,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -305,7 +321,7 @@ def log(
 
 @command("stop")
 def stop(
-    run: Annotated[str, arg("RUN", "A run, or a study for all of its runs.")],
+    run: RunOrStudy,
     now: Annotated[bool, opt("--now", None, "End the process at once.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
@@ -314,12 +330,10 @@ def stop(
 
     Example: lsc-engine stop fig9/n_min/seed-2
     """
-    from lsc_engine.runs.read.run import list_runs, only_read
+    from lsc_engine.runs.read.run import list_runs
     from lsc_engine.studies import control
 
-    chosen = find_runs([run], runs_dir, tries=True)
-    if foreign := [other for other in chosen if other.origin != "lsc"]:
-        raise UsageError(only_read(foreign[0]))
+    chosen = find_runs([run], runs_dir, tries=True, foreign=False)
     if len(chosen) > 1:
         _stop_study(chosen, all(run.rstrip("/") in _study_names(other, True) for other in chosen), now, as_json)
         return
@@ -381,57 +395,64 @@ def _stop_study(runs: Sequence[Run], whole: bool, now: bool, as_json: bool) -> N
 
 @command("note")
 def note(
-    run: OneRun, text: Annotated[str, arg("TEXT", "The note.")], runs_dir: RunsDirs = None, as_json: Json = False
+    run: RunOrStudy, text: Annotated[str, arg("TEXT", "The note.")], runs_dir: RunsDirs = None, as_json: Json = False
 ) -> None:
-    """Add a note to a run.
+    """Add a note to a run, or to each run of a study.
 
     Example: lsc-engine note 7c1e "rerun with lr 3e-5 if slow"
     """
     from lsc_engine.runs.read import notes
 
-    found = open_run(run, runs_dir)
-    notes.add_note(found.path, text)
-    answer(as_json, _notes_document(found), note=f"note added to {found.id}")
+    chosen = find_runs([run], runs_dir, foreign=False)
+    for found in chosen:
+        notes.add_note(found.path, text)
+    answer(as_json, _notes_document(chosen), note="\n".join(f"note added to {found.id}" for found in chosen))
 
 
 @command("tag")
 def tag(
-    run: OneRun,
+    run: RunOrStudy,
     name: Annotated[str, arg("TAG", "The tag.")],
     remove: Annotated[bool, opt("--remove", None, "Take the tag away.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
-    """Add a tag to a run, or take it away.
+    """Add a tag to a run, or to each run of a study; or take it away.
 
     Example: lsc-engine tag 7c1e paper-scale
     """
     from lsc_engine.runs.read import notes
 
-    found = open_run(run, runs_dir)
-    (notes.remove_tag if remove else notes.add_tag)(found.path, name)
-    answer(as_json, _notes_document(found), note=f"tags of {found.id}: {' '.join(found.tags) or 'none'}")
+    chosen = find_runs([run], runs_dir, foreign=False)
+    # Of a study it is taken from the runs that have it.
+    having = [found for found in chosen if name in found.tags] or chosen[:1]
+    for found in having if remove else chosen:
+        (notes.remove_tag if remove else notes.add_tag)(found.path, name)
+    lines = (f"tags of {found.id}: {' '.join(found.tags) or 'none'}" for found in chosen)
+    answer(as_json, _notes_document(chosen), note="\n".join(lines))
 
 
-def _notes_document(run: Run) -> dict[str, Any]:
-    return {"id": run.id, "tags": run.tags, "notes": [note.text for note in run.notes]}
+def _notes_document(runs: Sequence[Run]) -> Any:
+    """For JSON: of one run an object, of several a list."""
+    found = [{"id": run.id, "tags": run.tags, "notes": [note.text for note in run.notes]} for run in runs]
+    return found if len(runs) > 1 else found[0]
 
 
 @command("delete")
 def delete(
-    runs: Annotated[list[str], arg("RUN", "Runs to move to the trash.")],
+    runs: ManyRuns,
     yes: Annotated[bool, opt("--yes -y", None, "Without confirmation.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
-    """Move runs to .trash in their runs folder; a running run is refused.
+    """Move runs, or all runs of a study, to .trash in their runs folder; a running run is refused.
 
     Example: lsc-engine delete fig9/n_min/seed-2 --yes
     """
     from lsc_engine.runs.folder.lock import is_locked
     from lsc_engine.runs.read import notes
 
-    chosen = list({run.path.resolve(): run for run in (open_run(ref, runs_dir) for ref in runs)}.values())
+    chosen = find_runs(runs, runs_dir, foreign=False)
     problems = []
     for run in chosen:
         status = run.status()

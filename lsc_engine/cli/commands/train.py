@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
+from lsc_engine.cli.commands.runs import find_runs
 from lsc_engine.cli.output import answer, display, message, optional_stdout, print_json
 from lsc_engine.common.errors import FULL, LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import counted
@@ -65,7 +67,7 @@ def run(
 
 @cli.command("resume")
 def resume(
-    ref: cli.OneRun,
+    ref: cli.RunOrStudy,
     place: cli.TrainingOptions,
     sets: Annotated[list[str] | None, cli.opt("--set", "data.path=DIR", "Where the same images lie now.")] = None,
     gpus_per_run: cli.GpusPerRun = 1,
@@ -73,7 +75,7 @@ def resume(
     detach: cli.Detach = False,
     as_json: cli.Json = False,
 ) -> None:
-    """Continue a run from its newest good checkpoint.
+    """Continue a run, or what is left of a study, from the newest good checkpoints.
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
@@ -83,16 +85,23 @@ def resume(
     from lsc_engine.studies.fork import resumed_config
 
     options = execution_options(place, wait=wait, gpus_per_run=gpus_per_run)
-    found = open_run(ref, [options.runs_dir])
-    options = replace(options, runs_dir=found.root or options.runs_dir)
-    config = resumed_config(found, sets or ())
-    if (status := found.status()).state == "finished":
-        further = f"{found.id} is finished, at step {status.step}; fork it to train it further"
-        message(further if newest_good(found.path)[0] is not None else no_checkpoint(found))
-        _print_run(found, as_json)
+    chosen = find_runs([ref], [options.runs_dir], foreign=False)
+    options = replace(options, runs_dir=chosen[0].root or options.runs_dir)
+    configs = [resumed_config(run, sets or ()) for run in chosen]
+    left = []
+    for run, config in zip(chosen, configs, strict=True):
+        if (status := run.status()).state == "finished":
+            further = f"{run.id} is finished, at step {status.step}; fork it to train it further"
+            message(further if newest_good(run.path)[0] is not None else no_checkpoint(run))
+        elif status.state == "diverged" and len(chosen) > 1:
+            message(f"{run.id} diverged, as it would again; lsc-engine resume {run.id} trains it all the same")
+        else:
+            left.append((run, config))
+    if not left:
+        _print_runs(chosen, as_json)
         return
-    this = prepare_resume(found, config, options, message, use_torch=not detach)
-    _start(found.study, this, options, detach, as_json)
+    these = prepare_resume(left, options, message, use_torch=not detach)
+    _start(these, options, detach, as_json, shown=[run.path for run in chosen])
 
 
 @cli.command("fork")
@@ -116,7 +125,7 @@ def fork(
     parent = open_run(ref, [options.runs_dir])
     config, source = fork_config(parent, sets or (), name), describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
-    _start(config.study, this, options, detach, as_json, ["resume", this.id, *options.words()])
+    _start([this], options, detach, as_json, ["resume", this.id, *options.words()], shown=[this.folder])
 
 
 @cli.command("submit")
@@ -126,9 +135,9 @@ def submit(
     to: Annotated[str, cli.opt("--to", "WHERE", "slurm, or skypilot: writes its YAML.")] = "slurm",
     time: Annotated[str | None, cli.opt("--time", "TIME", "Limit of a task, as in 4h; it is requeued then.")] = None,
     partition: Annotated[str | None, cli.opt("--partition", "NAME", "The partition of the jobs.")] = None,
-    gpus_per_run: Annotated[int, cli.opt("--gpus-per-run", "N", "GPUs of a run on each node.", min=1)] = 1,
-    nodes_per_run: Annotated[int, cli.opt("--nodes-per-run", "M", "Nodes of a run.", min=1)] = 1,
-    at_once: Annotated[int, cli.opt("--at-once", "N", "Runs of a stage that train at once.", min=1)] = 16,
+    gpus_per_run: Annotated[int, cli.number("--gpus-per-run", "N", "GPUs of a run on each node.", min=1)] = 1,
+    nodes_per_run: Annotated[int, cli.number("--nodes-per-run", "M", "Nodes of a run.", min=1)] = 1,
+    at_once: Annotated[int, cli.number("--at-once", "N", "Runs of a stage that train at once.", min=1)] = 16,
     sbatch: Annotated[list[str] | None, cli.opt("--sbatch", "OPTION", 'As in "--account=x"; may be repeated.')] = None,
     dry_run: Annotated[bool, cli.opt("--dry-run", None, "Print what would be submitted; create nothing.")] = False,
     as_json: cli.Json = False,
@@ -218,15 +227,21 @@ def execution_options(
 
 
 def _start(
-    study: str, this: StudyRun, options: ExecutionOptions, detach: bool, as_json: bool, words: list[str] | None = None
+    runs: Sequence[StudyRun],
+    options: ExecutionOptions,
+    detach: bool,
+    as_json: bool,
+    words: list[str] | None = None,
+    *,
+    shown: Sequence[Path],
 ) -> None:
     from lsc_engine.studies.runner import train
 
     if detach:
-        _detach(study, [this], options, as_json, words)
+        _detach(runs[0].config.study, runs, options, as_json, words)
         return
-    code = train([this], options, message, display)
-    _print_run(open_run(this.folder, [options.runs_dir]), as_json)
+    code = train(runs, options, message, display)
+    _print_runs([open_run(folder, [options.runs_dir]) for folder in shown], as_json)
     sys.exit(code)
 
 
@@ -246,14 +261,17 @@ def _detach(
     answer(as_json, {"study": study, "pid": first.pid, "log": str(log), "runs": ids}, text)
 
 
-def _print_run(run: Run, as_json: bool) -> None:
+def _print_runs(runs: Sequence[Run], as_json: bool) -> None:
+    """For JSON: of one run an object, of several a list."""
     from lsc_engine.cli.results import run_row
     from lsc_engine.runs.read.run import list_runs, short_ids
 
     if as_json:
-        known = list_runs([run.root]) if run.root else []
+        root = runs[0].root
+        short = short_ids([*(list_runs([root]) if root else []), *runs])
+        rows = [run_row(run, short[run.id]) for run in runs]
         with optional_stdout():
-            print_json(run_row(run, short_ids([*known, run])[run.id]))
+            print_json(rows if len(rows) > 1 else rows[0])
 
 
 def _print_study(plan: StudyPlan, tries: TunePlan | None, options: ExecutionOptions, as_json: bool) -> None:

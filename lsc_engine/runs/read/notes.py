@@ -103,7 +103,8 @@ def change_note(folder: Path, old: str | None, text: str) -> None:
 def check_tag(tag: str) -> None:
     """UsageError for a tag with spaces, commas or control characters, or a leading minus."""
     if not _is_tag(tag) or tag.startswith("-"):
-        raise UsageError(f"tag {tag!r} is not allowed: 1 to 60 printable characters without spaces and commas")
+        allowed = "1 to 60 printable characters without spaces and commas, the first not a minus"
+        raise UsageError(f"tag {tag!r} is not allowed: {allowed}")
 
 
 def add_tag(folder: Path, tag: str) -> None:
