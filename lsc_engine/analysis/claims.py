@@ -117,8 +117,7 @@ def judge(values: StudyValues) -> list[ClaimVerdict]:
 
 def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
     alone = claim.result in ("fails", "works")
-    baseline = values.name(values.comparison.baseline.runs[0]) if values.comparison is not None else ""
-    other = "" if alone else claim.against or baseline
+    other = "" if alone else claim.against or values.against
     row, base = values.row(claim.variant), values.row(other)
     labels = (claim.variant if row is None else row.label), (other if base is None else base.label)
     verdict = ClaimVerdict(claim.text, claim.result, *labels, source=claim.source or "")

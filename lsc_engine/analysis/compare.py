@@ -47,17 +47,18 @@ class TrivialBaseline:
     loss: float | None = None
 
 
-def spread_text(last: tuple[float, float, int] | None, scale: float = 1) -> str:
-    """`97.2 ± 0.3` of mean, deviation and seeds; without a deviation if there is one seed. `scale` 100: in per cent."""
+def spread_text(last: tuple[float, float, int] | None, scale: float = 1, kind: str = "") -> str:
+    """`97.2 ± 0.3` of mean, deviation and seeds; without a deviation if there is one seed. `scale` 100: in per cent;
+    `kind`: the letter of a loss."""
     if last is None:
         return NOTHING
     mean, deviation, seeds = last
     if not math.isfinite(mean):
-        return "not finite"
+        return "diverged"
     if scale == 100:
         return percent(mean) + (f" ± {percent(deviation)}" if seeds > 1 else "")
     wide = significant(deviation, 2) if deviation < 100 else grouped(deviation)
-    return significant(mean) + (f" ± {wide}" if seeds > 1 else "")
+    return " ".join([significant(mean), *([f"± {wide}"] if seeds > 1 else []), *([kind] if kind else [])])
 
 
 @dataclass(slots=True)
@@ -93,6 +94,9 @@ class Row:
         """How many seeds are finished: `3`, or `2 of 3`."""
         done = sum(state == "finished" for state in self.states.values())
         return f"{done}" if done == len(self.runs) else f"{done} of {len(self.runs)}"
+
+    def diverged(self, run: Run) -> bool:
+        return self.states.get(run.seed) == "diverged"
 
     @property
     def disturbed(self) -> str:
@@ -280,16 +284,19 @@ def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
     """Where each seed of a row reaches each level, and how much sooner than another row."""
     found = []
     for metric, level in ((metric, level) for metric, values in levels.items() for level in values):
-        sides = [{run.seed: time_to_level(run, metric, level) for run in one.runs} for one in (row, base)]
+        sides = [
+            {run.seed: time_to_level(run, metric, level, diverged=one.diverged(run)) for run in one.runs}
+            for one in (row, base)
+        ]
         times = (time for side in sides for time in side.values())
         places = [time.place for time in times if math.isfinite(time.at("steps"))]
         pair = sides
         if places:
             # A seed that diverged never arrives: it counts as without the level for as long as the longest run.
             steps, epochs, seconds = (max(axis) for axis in zip(*places, strict=True))
-            never = TimeToLevel(False, (steps, epochs, seconds))
+            never = TimeToLevel(False, (steps, epochs, seconds), (steps, epochs, seconds))
             pair = [
-                {seed: never if one.states.get(seed) == "diverged" else time for seed, time in side.items()}
+                {run.seed: never if one.diverged(run) else side[run.seed] for run in one.runs}
                 for side, one in zip(sides, (row, base), strict=True)
             ]
         faster = {}
@@ -343,6 +350,7 @@ def _notes(row: Row, base: Row) -> list[str]:
     diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
     undecided = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
     undecided += [f"seed {seed} not started" for seed in row.absent]
+    lost = [f"{one.metric} {one.level:g}" for one in row.levels if any(time.lost for time in one.by_seed.values())]
     empty = [f"seed {run.seed}" for run in row.runs if row.states.get(run.seed) in ENDED and not run.metric_names()]
     sentences = {
         f"{base.label} and {row.label} train on different data: no speed-up": other_data,
@@ -363,6 +371,7 @@ def _notes(row: Row, base: Row) -> list[str]:
             row is not base and _compiled_otherwise(row, base)
         ),
         f"{row.label}: {', '.join(diverged)}, counted as not reached": diverged,
+        f"{row.label} was at {', '.join(lost)} and lost it again, counted as not reached": lost,
         f"{row.label}: {', '.join(undecided)}: decides nothing, so far only": undecided,
         f"{row.label}: no metrics of {', '.join(empty)}: decides nothing": empty,
     }

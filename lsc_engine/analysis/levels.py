@@ -1,5 +1,5 @@
-"""When runs reach a level of a metric: at the first evaluation at or beyond it, known to within the one before; and how
-much sooner than others. Where some seed never arrived, a ratio is a bound."""
+"""When runs reach a level of a metric: at the first evaluation at or beyond it, known to within the one before, if they
+still are there at the end; and how much sooner than others. Where some seed never arrived, a ratio is a bound."""
 
 from __future__ import annotations
 
@@ -22,24 +22,28 @@ _START: Place = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class TimeToLevel:
-    """Where one seed reached a level (steps, epochs, seconds), or how long it went without; `before`: the last place at
-    which it was not there; `kept`: whether it still is at its end."""
+    """Where one seed reached a level (steps, epochs, seconds), or how long it went without; `before`: the last place
+    before it was there at all. A level that it lost again is not reached."""
 
     reached: bool
     place: Place
-    before: Place = _START
-    kept: bool = False
+    before: Place
+
+    @property
+    def lost(self) -> bool:
+        return not self.reached and self.before < self.place
 
     def at(self, unit: str) -> float:
         return self.place[UNITS.index(unit)]
 
     def last_without(self, unit: str) -> float:
-        """The last place in `unit` without the level; the length of the run where it was not reached."""
-        return (self.before if self.reached else self.place)[UNITS.index(unit)]
+        """The last place in `unit` before the level; the length of the run that was never there."""
+        return self.before[UNITS.index(unit)]
 
 
-def time_to_level(run: Run, metric: str, level: float) -> TimeToLevel:
-    """Where `metric` first is at or beyond `level`, else the length of the run."""
+def time_to_level(run: Run, metric: str, level: float, *, diverged: bool = False) -> TimeToLevel:
+    """Where `metric` first is at or beyond `level`; the length of the run if it never is, is not at its end, or the run
+    `diverged`."""
     step, values, epoch, time = run.axes(metric)
     with np.errstate(invalid="ignore"):
         beyond = values <= level if is_loss(metric) else values >= level
@@ -48,10 +52,12 @@ def time_to_level(run: Run, metric: str, level: float) -> TimeToLevel:
         # What holds before the first step, with weights taken over, took no time of this run.
         return float(step[index]), float(epoch[index]), float(time[index]) if step[index] else 0.0
 
-    if beyond.any():
-        first = int(np.argmax(beyond))
-        return TimeToLevel(True, place(first), place(first - 1) if first else _START, bool(beyond[-1]))
-    return TimeToLevel(False, place(-1) if len(step) else (math.nan, math.nan, math.nan))
+    length = place(-1) if len(step) else (math.nan, math.nan, math.nan)
+    if not beyond.any():
+        return TimeToLevel(False, length, length)
+    first = int(np.argmax(beyond))
+    kept = bool(beyond[-1]) and not diverged
+    return TimeToLevel(kept, place(first) if kept else length, place(first - 1) if first else _START)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ class LevelResult:
             **{unit: self.mean(unit) for unit in UNITS},
             "length": {unit: self.longest(unit) for unit in UNITS},
             "by_seed": {
-                str(seed): {"reached": time.reached, "kept": time.kept, **dict(zip(UNITS, time.place, strict=True))}
+                str(seed): {"reached": time.reached, "kept": time.reached, **dict(zip(UNITS, time.place, strict=True))}
                 for seed, time in self.by_seed.items()
             },
             "faster": {unit: asdict(speed) for unit, speed in self.faster.items()},

@@ -145,15 +145,21 @@ class StudyValues:
         row = self.row(variant)
         return row.label if row is not None else variant
 
+    @property
+    def against(self) -> str:
+        """The variant that others are compared with: the preset's baseline, else that of the comparison; "" without."""
+        return self.baseline or (self.name(self.comparison.baseline.runs[0]) if self.comparison is not None else "")
+
     @cached_property
     def judged_claims(self) -> list[Claim]:
         """The claims of the preset; without any, that each variant is faster than the baseline."""
         if self.claims or self.comparison is None:
             return self.claims
-        base = self.name(self.comparison.baseline.runs[0])
+        # Those without any run among them.
+        names = dict.fromkeys([*self.variants, *self.absent])
         return [
-            claim.model_copy(update={"text": f"{self.label(claim.variant)} is faster than {self.label(base)}"})
-            for claim in implied_claims(self.variants, base)
+            claim.model_copy(update={"text": f"{self.label(claim.variant)} is faster than {self.label(self.against)}"})
+            for claim in implied_claims(names, self.against)
         ]
 
 

@@ -141,7 +141,7 @@ def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
     if not purpose.levels:
         return (final,)
     places = [time_to_level(run, metric, level) for metric, level in purpose.levels]
-    return (*(-place.at("epochs") if place.reached and place.kept else -math.inf for place in places), final)
+    return (*(-place.at("epochs") if place.reached else -math.inf for place in places), final)
 
 
 def choose(tries: Sequence[Tried], purposes: Iterable[Purpose]) -> dict[Purpose, Best]:
@@ -284,19 +284,21 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
 
 def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, theirs_state: str) -> str:
     """Which of two seeds was at a level first."""
-    ours, other = (t.reached and t.kept and s != "diverged" for t, s in ((own, own_state), (theirs, theirs_state)))
-    if ours and other:
+    if own.reached and theirs.reached:
         if own.at(unit) == theirs.at(unit):
             return _TIED
         if own.at(unit) <= theirs.last_without(unit):
             return _AHEAD
         return _BEHIND if theirs.at(unit) <= own.last_without(unit) else _TIED
-    if ours:
-        # One that diverged before never gets there.
-        never = theirs_state == "diverged" and not theirs.reached
-        return _AHEAD if never or own.at(unit) <= theirs.last_without(unit) else _NEITHER
+    if own.reached:
+        # One that diverged never gets there.
+        return _AHEAD if theirs_state == "diverged" or own.at(unit) <= theirs.last_without(unit) else _NEITHER
     # A seed that diverged counts against what is claimed of it.
-    return _BEHIND if other and (own_state == "diverged" or theirs.at(unit) <= own.last_without(unit)) else _NEITHER
+    return (
+        _BEHIND
+        if theirs.reached and (own_state == "diverged" or theirs.at(unit) <= own.last_without(unit))
+        else _NEITHER
+    )
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

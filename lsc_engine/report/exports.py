@@ -199,7 +199,7 @@ def comparison_tabular(found: Comparison) -> str:
         head += [f"steps to {level.metric} {level.level:g}", "faster"]
     rows = []
     for row in found.rows:
-        loss = spread_text(row.last.get("train/loss")) + (f" {row.kind}" if "train/loss" in row.last else "")
+        loss = spread_text(row.last.get("train/loss"), kind=row.kind)
         cells = [row.label, str(len(row.runs)), *(spread_text(row.last.get(name), 100) for name in names), loss]
         rows.append([*cells, *(cell for one in row.levels for cell in (one.text("steps"), str(one.faster["steps"])))])
     return tabular(head, rows, "l" + "r" * (len(head) - 1))

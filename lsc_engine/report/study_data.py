@@ -232,7 +232,7 @@ def values_of(
         values.kind, values.baseline = preset.kind, preset.compare.baseline
         values.claims = list(preset.reporting.claims)
         there = {(run.variant, run.seed) for row in data.rows for run in row.runs}
-        for name in dict.fromkeys(row.variant for row in data.rows):
+        for name in dict.fromkeys([*(row.variant for row in data.rows), *(one.name for one in preset.variants)]):
             if absent := [seed for seed in preset.seeds if (name, seed) not in there]:
                 values.absent[name] = absent
         if preset.tune is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from report_studies import call, make_study
 
+from lsc_engine.analysis.compare import spread_text
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.exports import best_step
 from lsc_engine.report.page import tabular
@@ -62,6 +64,7 @@ def test_latex_is_the_comparison(made: Path) -> None:
     assert text.startswith(r"\begin{tabular}{lrrrrrrrrr}")
     assert r"n min & 3 & 100.0 $\pm$ 0.0 & 0.1 $\pm$ 0 c & 28 & $\times$1.8 (1.8-2.0) & 35 & $\times$2.0" in text
     assert text.count(r"\\") == 1 + 3
+    assert spread_text((math.nan, 0.0, 1), kind="e") == "diverged"
     assert tabular(["a_b"], [["50 % {x}\x1b"]], "l").count("\x1b") == 0
 
 

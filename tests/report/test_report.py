@@ -220,6 +220,17 @@ def test_without_its_preset_a_study_is_judged_by_its_baseline(tmp_path: Path) ->
     assert "fig9.toml is not there" in material.missing[0]
 
 
+def test_without_claims_every_planned_variant_is_judged_against_the_baseline(tmp_path: Path) -> None:
+    text = re.sub(r"\[\[claims\]\].*?(?=\[\[variants)", "", PRESET, flags=re.DOTALL)
+    for left_out, named in (("ce", ["n min", "ce"]), ("n=48", ["n min", "ce"])):
+        root = tmp_path / left_out
+        make_study(root, text, leave_out=[(left_out, seed) for seed in range(3)])
+        found, _ = read_back(values_of(collect(find_study("fig9", [root]))))
+        verdicts = {one.variant: (one.against, one.accuracy) for one in judge(found)}
+        assert list(verdicts) == named
+        assert verdicts["ce"] == ("n=48", f"open: {left_out} has no runs")
+
+
 def test_names_of_hostile_runs_are_no_markup(tmp_path: Path) -> None:
     text = PRESET.replace('label = "n min"', 'label = "<script>|x|[a](b)"')
     make_study(tmp_path / "runs", text)

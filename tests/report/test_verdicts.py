@@ -199,6 +199,9 @@ def test_a_curve_that_goes_over_and_back_is_not_there(tmp_path: Path) -> None:
 
     one = judged(tmp_path, preset(FASTER), curve)
     assert one.accuracy.startswith("not resolved")
+    page = (tmp_path / "out/two" / PAGE).read_text()
+    assert row(part(page, "Levels"), "new")[3] == ">10"
+    assert "new was at train/accuracy 0.5 and lost it again, counted as not reached" in page
     (tmp_path / "b").mkdir()
 
     def back_later(variant: str, seed: int, epoch: float) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def test_a_level_not_reached_reads_the_length(make_run: MakeRun, tmp_path: Path)
     both = compare(runs, levels={"train/accuracy": [2.0]}).rows[1].levels[0]
     assert str(both.faster["steps"]) == "-"
     some = compare(runs, levels={"train/accuracy": [0.2]}).rows[1].levels[0]
-    assert some.text("steps") == "35"
+    assert some.text("steps") == "50 (1 of 2)"
     assert any("seed 1 diverged" in note for note in turned.notes)
     assert math.isnan(time_to_level(runs[0], "no/such", 0.5).at("steps"))
 

@@ -71,7 +71,7 @@ def final_table(data: StudyData) -> str:
         cells = [data.name(row), row.finished]
         cells += [paper.values.get(row.variant, NOTHING)] if paper.values else []
         cells += [spread_text(row.last.get(name), 100) for name in names]
-        cells += [spread_text(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
+        cells += [spread_text(row.last.get(name), kind=row.kind) for name in losses]
         rows.append([*cells, significant(row.trivial.loss)])
         if row.trivial.chance is not None:
             chances.setdefault(row.trivial.chance, []).append(row.label)

@@ -110,6 +110,7 @@ def _level_tables(values: StudyValues, comparison: Comparison) -> str:
     head += [word for unit in UNITS for word in (unit, "sooner")]
     parts = []
     stuck: dict[str, str] = {}
+    lost = False
     for level in base.levels:
         aim = level_purpose(values.levels, "loss" if is_loss(level.metric) else "accuracy")
         assert aim is not None
@@ -123,6 +124,7 @@ def _level_tables(values: StudyValues, comparison: Comparison) -> str:
                 stuck[other.label] = other.at_trivial_loss
                 other = None
             found = levels_against(row, other or row, {level.metric: [level.level]})[0]
+            lost |= any(time.lost for time in found.by_seed.values())
             mark = " (baseline)" if row.label == base.label else ""
             cells = [row.label + mark + (" †" if row.at_trivial_loss else "")]
             cells += [values_text(best.values) if best is not None else NOTHING] if tuned else []
@@ -133,6 +135,7 @@ def _level_tables(values: StudyValues, comparison: Comparison) -> str:
         text = table(head, rows, "l" * (1 + tuned + several) + "rrrrrr")
         parts.append(f"{_goal(level.metric, level.level)}\n\n{text}")
     parts += [f"{md(label)} is {why}: no speed-up against it is given." for label, why in stuck.items()]
+    parts += ["A level that a seed was at and lost again by its end is not reached."] if lost else []
     if len(stuck) < len(set(against.values())):
         place = "" if several else f" against {md(values.label(next(iter(against.values()))))}"
         parts.append(
