@@ -31,7 +31,7 @@ from pathlib import Path
 from rich.style import Style
 from textual import events
 from textual.app import App
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.message import Message
 
 from lsc_engine.common.formatting import counted
@@ -131,11 +131,15 @@ class LscApp(App[None], inherit_bindings=False):
     @property
     def styles_of_theme(self) -> dict[str, Style]:
         if self._styles_theme != self.theme:
-            self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
+            self._styles_theme, self._styles = self.theme, style_table(self.theme_variables, no_colour=self.no_color)
         return self._styles
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), *([Ascii()] if self.ascii else [])]
+        """Those of Textual. With NO_COLOR it makes grey of colours; the terminal's own ones would become black on black
+        and are left out instead."""
+        own = self.native_ansi_color
+        filters = [NoColor() if own and isinstance(one, Monochrome) else one for one in super().get_line_filters()]
+        return [*filters, *([Ascii()] if self.ascii else [])]
 
     async def on_event(self, event: events.Event) -> None:
         """Keys and pasted text are handled here, one after the other, by the screen on top at that moment: what a key

@@ -42,8 +42,8 @@ STYLES: dict[str, tuple[str, str]] = {
 }
 
 
-def style_table(variables: dict[str, str]) -> dict[str, Style]:
-    """The styles of all names in the colours of a theme."""
+def style_table(variables: dict[str, str], *, no_colour: bool = False) -> dict[str, Style]:
+    """The styles of all names in the colours of a theme; without colour the highlighted row is reversed."""
     ground = Color.parse(variables["background"])
     strength = 0.74 if ground.brightness > 0.5 else 0.6
     out: dict[str, Style] = {
@@ -53,7 +53,8 @@ def style_table(variables: dict[str, str]) -> dict[str, Style]:
         colour = Color.parse(variables.get(variable, variables["foreground"]))
         if extra == "background":
             text = variables.get("cursor-text")
-            out[name] = Style(bgcolor=colour.rich_color, color=Color.parse(text).rich_color if text else None)
+            above = Color.parse(text).rich_color if text else None
+            out[name] = Style(reverse=True) if no_colour else Style(bgcolor=colour.rich_color, color=above)
         elif extra == "faded":
             # Sixteen colours have no weaker ones: what is faded is grey there.
             faded = Color.parse(variables["rule"]) if colour.ansi is not None else ground.blend(colour, strength, 1)

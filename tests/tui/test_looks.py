@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from rich.color import Color as RichColour
+from rich.color import ColorType
 from rich.style import Style
 from samples import make_study
 from tui_helpers import make_app, open_app, settle, text_of
@@ -16,7 +17,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 from lsc_tui.lines import STATES
 from lsc_tui.theme import SERIES, THEMES, ascii_only, few_colours
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_table import Order, header, layout
+from lsc_tui.widgets.runs_table import Order, RunsTable, header, layout
 from tests.waiting import pause_until
 
 # xterm's own sixteen colours.
@@ -134,6 +135,23 @@ def test_one_frame_of_such_a_terminal_is_ascii(tmp_path: Path, env: dict[str, st
     shown = subprocess.run(words, capture_output=True, env=env, check=True, stdin=subprocess.DEVNULL).stdout
     assert b"Runs" in shown
     assert shown.isascii()
+
+
+async def test_without_colours_all_is_in_the_terminals_own_two(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR with sixteen colours: no black on black, and the highlighted row is reversed, also that of a study."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with open_app(runs, few_colours=True) as (app, pilot):
+        for heading in (False, True):
+            await pilot.press("g" if heading else "down")
+            await settle(app, pilot)
+            rows = app.screen._compositor.render_strips()
+            styles = [style for row in rows for _, style, _ in row if style is not None]
+            assert {style.color and style.color.type for style in styles} == {ColorType.DEFAULT}
+            assert {style.bgcolor and style.bgcolor.type for style in styles} == {ColorType.DEFAULT}
+            table = app.screen.query_one(RunsTable)
+            assert (table.current is not None and table.current.kind == "study") == heading
+            reversed_rows = [y for y, row in enumerate(rows) if y and all(s and s.reverse for _, s, _ in row)]
+            assert reversed_rows == [table.region.y + 1 + table.cursor - table.top]
 
 
 async def test_panels_without_matter_take_one_row_or_none(tmp_path: Path) -> None:
