@@ -206,13 +206,15 @@ def progress(share: float) -> str:
 
 
 def loss_text(value: float | None, kind: str = "") -> str:
-    """`.2414c`, `2.114e`, `NaN`: four or so digits and the letter of the kind of loss."""
+    """`.2414c`, `2.114e`, `3.2e-5c`, `NaN`: four or so digits and the letter of the kind of loss."""
     if value is None:
         return "-"
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf"
     size = abs(value)
-    if size < 1:
+    if 0 < size < 1e-3:
+        text = f"{value:.1e}".replace("e-0", "e-")
+    elif size < 1:
         text = f"{value:.4f}".replace("0.", ".", 1)
     elif size < 1e5:
         text = f"{value:.{max(0, 3 - int(math.log10(size)))}f}"

@@ -73,7 +73,7 @@ def test_frames_and_rules_fill_their_box(width: int, height: int, title: str, ri
     ("value", "kind", "text"),
     [(0.2414, "c", ".2414c"), (2.1137, "e", "2.114e"), (12.3456, "d", "12.35d"), (math.nan, "c", "NaN"),
      (None, "c", "-"),
-     (1e9, "c", "1e9c"), (0.0, "c", ".0000c"), (-0.5, "b", "-.5000b")],
+     (1e9, "c", "1e9c"), (0.0, "c", ".0000c"), (-0.5, "b", "-.5000b"), (4.9e-5, "c", "4.9e-5c")],
 )  # fmt: skip
 def test_losses_carry_their_kind(value: float | None, kind: str, text: str) -> None:
     assert loss_text(value, kind) == text

@@ -194,7 +194,7 @@ def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column
         if metric == LOSS:
             kind = row.kind if row.kind != "?" else ""
             short = f"{mean:.3f}".removeprefix("0") + kind
-            text = loss_text(mean, kind) if wide or not 0 < mean < 1 else short
+            text = loss_text(mean, kind) if wide or not 1e-3 <= mean < 1 else short
         return f"{text} ±{_spread(spread, metric)}" if wide and seeds > 1 and math.isfinite(spread) else text
 
     for head, cells in named:
