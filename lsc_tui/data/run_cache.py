@@ -58,6 +58,8 @@ class TrackedRun:
             return self._look_foreign(run, short)
         names = (STATUS, NOTES) if self.quiet else (STATUS, NOTES, TURN, "hold.request")
         stats = (*(_stat(run.path / name) for name in names), short, place, self.read_only)
+        if stats[0] is None and self.view is not None and run.root is not None and not run.root.is_dir():
+            return False  # the runs folder is moved or not mounted: what was read last stays
         metrics = _stat(run.path / METRICS)
         size = metrics[1] if metrics else -1
         # What waits reads lost once the process that was to train it is gone, without a change of any file.

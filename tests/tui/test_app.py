@@ -245,8 +245,12 @@ async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkey
         shutil.copytree(runs, folder)
         await pause_until(pilot, lambda: len(app.store.runs) == 12)
         await pause_until(pilot, lambda: "12 runs" in text_of(app))
+        rows = text_of(app).splitlines()[2:]
         folder.rename(folder.with_name("gone"))
         await pause_until(pilot, lambda: "~/later is not there" in text_of(app))
+        app.poller.rescan()
+        await settle(app, pilot)
+        assert text_of(app).splitlines()[2:] == rows, "the rows and the chart are those that were read last"
 
 
 def give_val(folder: Path, value: float) -> None:
