@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,7 +180,11 @@ class Poller(threading.Thread):
             (t for t in self._tracked.values() if t.view and t.view.state == "queued" and not t.view.status.scheduler),
             key=lambda t: (t.turn, t.started, t.run.id),
         )
-        places = {t.key: i for i, t in enumerate(queued, 1)}
+        waiting, places = Counter[object](), dict[str, int]()
+        for t in queued:
+            if t.view is not None:
+                waiting[t.view.queue] += 1
+                places[t.key] = waiting[t.view.queue]
         fresh: dict[str, RunView] = {}
         self._rounds += 1
         first = any(t.view is None for t in self._tracked.values())

@@ -60,7 +60,7 @@ class RunView:
     tags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # oldest first
     trend: tuple[float, ...] = ()
-    place: int = 0  # in the queue, from 1
+    place: int = 0  # in its queue, from 1
     held: bool = False  # not to be started while it waits
 
     @property
@@ -92,6 +92,11 @@ class RunView:
     @property
     def state(self) -> str:
         return self.status.shown_state
+
+    @property
+    def queue(self) -> tuple[object, ...]:
+        """What the queue that it waits in has in common: the process that trains its runs one after another."""
+        return self.root, self.status.identity
 
     @property
     def loss_kind(self) -> str:

@@ -449,7 +449,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         for tab in GROUPS["screens"] if widget.id == "tabs" else ():
             start += len(COMMANDS[tab].description) + 4 + self.wide
             if event.x < start:
-                self.app.go(tab)
+                self.action_go(tab)
                 return
         self.clicked(widget, event.x, event.y)
 

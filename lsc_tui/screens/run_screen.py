@@ -236,9 +236,9 @@ class RunScreen(ChartScreen):
         answers: Answers = {"y": (word, partial(self._act, views, stop, past))}
         if moving:
             # A process trains the runs of its queue one after another.
-            owners = {(view.root, view.status.identity) for view in moving if view.status.identity is not None}
-            left = [v for v in self.app.store.runs.values() if v.state == "queued" and v not in views]
-            left = [v for v in left if (v.root, v.status.identity) in owners]
+            owners = {view.queue for view in moving if view.status.identity is not None}
+            waiting = [v for v in self.app.store.runs.values() if v.state == "queued" and v not in views]
+            left = [v for v in waiting if v.queue in owners]
             more = f", leaving {counted(len(left), 'queued run')} waiting" if left else ""
             answers["k"] = (f"kill now{more}", partial(self._act, views, kill, "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
@@ -249,9 +249,8 @@ class RunScreen(ChartScreen):
 
     def _queue(self) -> list[RunView]:
         """The runs that wait for the process that the highlighted one waits for."""
-        view, runs = self.targets()[0], self.app.store.runs.values()
-        who = (view.root, view.status.identity)
-        return [v for v in runs if v.state == "queued" and (v.root, v.status.identity) == who]
+        queue = self.targets()[0].queue
+        return [v for v in self.app.store.runs.values() if v.state == "queued" and v.queue == queue]
 
     def action_move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the

@@ -175,6 +175,8 @@ def build_rows(
             rows.append(among[key])
             continue
         group = sorted(groups[key], key=lambda v: (natural(v.study), natural(v.variant), v.seed))
+        # At first what waits comes last, in the order of its queue.
+        group = sorted(group, key=lambda v: (v.state == "queued") * (1 + v.place)) if sort == "started" else group
         group = group if sort in ("started", "run") else _sorted(group, order)
         closed, other = key in order.closed, "" if order.group else names(group[0].root)
         title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""
@@ -289,8 +291,8 @@ def run_line(
         (f"{glyph} {fit(state, 9)}", style),
     ]
     if state == "unreadable":
-        where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
-        return pad([*line, (fit(clean(where), width - 13), "error")], width)
+        where = f"{glyph} {state} {view.study}/{view.variant}/s{view.seed}: {view.status.message}"
+        return pad([*line[:2], (fit(clean(where), width - 2), "error")], width)
     for at, (name, size) in enumerate(columns):
         text, look = _cell(row, name, size, state, accuracy, wide=width >= WIDE)
         line += [(" ", "")] if at and name == "run" else []

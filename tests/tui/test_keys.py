@@ -125,6 +125,9 @@ async def test_the_mouse_chooses_tabs_rows_and_places_in_charts(runs: Path) -> N
         await pilot.press("escape")
         await pilot.click("#tabs", offset=(12, 0))
         assert app.current_mode == "monitor"
+        assert app.store.watched == table.current.key, "Monitor shows the highlighted run"
+        await pilot.press("1", "down", "2")
+        assert app.store.watched == table.rows[3].key
 
 
 def test_the_key_file_turns_the_mouse_on(tmp_path: Path) -> None:

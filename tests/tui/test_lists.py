@@ -319,13 +319,19 @@ async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> Non
     rows = [("A-384", seed, "queued", 0, 1.0) for seed in range(3)] + [("V21-384", 0, "finished", 20, 0.3)]
     folders = make_study(root, rows, name="one")
     async with open_app(root) as (app, pilot):
+
+        def queue() -> list[str]:
+            rows = screen_of(app).table.rows
+            return [row.views[0].id[-1] for row in rows if row.kind == "run" and row.views[0].state == "queued"]
+
+        await pilot.press("G", "K")
+        await pause_until(pilot, lambda: queue() == ["0", "2", "1"])
+        assert text_of(app).splitlines()[4].startswith("  ✓ finished"), "what waits is the end of its study"
+        await pilot.press("J")
+        await pause_until(pilot, lambda: queue() == ["0", "1", "2"])
         await pilot.press("a")
         while screen_of(app).order.sort != "where":
             await pilot.press("full_stop")
-
-        def queue() -> list[str]:
-            return [row.views[0].id[-1] for row in screen_of(app).table.rows if row.views[0].state == "queued"]
-
         assert queue() == ["0", "1", "2"]
         assert [text in text_of(app) for text in ("1st", "2nd", "3rd")] == [True] * 3
         for keys, wanted in (("GkK", "021"), ("K", "201"), ("J", "021")):

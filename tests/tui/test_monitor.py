@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import make_study
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
@@ -157,6 +158,22 @@ async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
         text = text_of(app)
         assert "1st in line" in text
         assert "─ 1st in line ─" in text
+
+
+async def test_a_place_in_line_is_that_in_the_queue_of_one_process(tmp_path: Path) -> None:
+    root, first = tmp_path / "runs", 41207
+    for number, name in enumerate(("one", "two")):
+        for folder in make_study(root, [("A-384", seed, "queued", 0, 1.0) for seed in range(2)], name=name).values():
+            write_status(folder, replace(read_status(folder), host="gpu09", pid=first + number))
+    async with open_app(root, (160, 48)) as (app, pilot):
+        assert {view.id: view.place for view in app.store.runs.values()} == {
+            f"{name}/A-384/seed-{seed}": 1 + seed for name in ("one", "two") for seed in range(2)
+        }
+        await _watch(app, pilot, "0:two/A-384/seed-1")
+        assert "2nd in line after A shuffled n=384 s0. R starts it out of its turn" in text_of(app)
+        await _watch(app, pilot, "0:two/A-384/seed-0")
+        assert "1st in line. R starts" in text_of(app)
+        assert "attempt 0" not in text_of(app)
 
 
 # --- one pane alone, errors -------------------------------------------------------------------------------------------

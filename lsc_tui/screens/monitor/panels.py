@@ -110,7 +110,8 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     left: Line = [(name, f"state-{view.state}"), (clean(f"{view.study} › {view.label} · s{view.seed}"), "bold")]
     if wide:
         steps = f"step {grouped(status.step)} of {grouped(status.total_steps)}" if status.total_steps else ""
-        pace = "   ".join(filter(None, (f"attempt {status.attempt}", epochs, steps, pace)))
+        attempt = f"attempt {status.attempt}" if status.attempt else ""
+        pace = "   ".join(filter(None, (attempt, epochs, steps, pace)))
         # Short id, host, device and process, as many of them as there is room for.
         number, host = gpu_number(status.device), status.host.split(".")[0]
         place = f"   {host} GPU {number}" if number is not None else f"   {host} {status.device}"

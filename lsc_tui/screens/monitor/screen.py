@@ -192,7 +192,8 @@ class MonitorScreen(RunScreen):
         view = self.watched
         if view is None:
             return [[(fit(f" {self.no_run()}: 1 shows the runs, 4 starts one", width), "dim")]]
-        ahead = [v for v in self.app.store.runs.values() if v.state == "queued" and v.place == view.place - 1]
+        runs = self.app.store.runs.values()
+        ahead = [v for v in runs if v.state == "queued" and v.queue == view.queue and v.place == view.place - 1]
         return panels.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 2))
 
     def _machine(self, view: RunView, width: int, _: int) -> Sheet:

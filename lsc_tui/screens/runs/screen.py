@@ -361,6 +361,13 @@ class RunsScreen(RunScreen):
         elif self.table.top <= row < len(self.table.rows):
             self.action_move(row - self.table.cursor)
 
+    def action_go(self, tab: str) -> None:
+        """Monitor shows the highlighted run."""
+        row = self.table.current
+        if tab == "monitor" and row is not None and row.kind == "run":
+            self.app.store.watched = row.key
+        super().action_go(tab)
+
     def action_open(self) -> None:
         row = self.table.current
         if row is None:
