@@ -191,8 +191,7 @@ class Batches(Generic[T]):
     def _index_batches(self, step: int) -> Iterator[Tensor]:
         for block, start in self._blocks(step):
             index = self._numbers(block, torch.device("cpu"))
-            for part in index.split(len(self._rows))[start - block.first :]:
-                yield part.clone()
+            yield from index.split(len(self._rows))[start - block.first :]
 
     @torch.no_grad()
     def _finish(self, images: Tensor, draws: Draws | None, rows: slice) -> Tensor:

@@ -94,33 +94,20 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 class PackedReader:
-    """Reads images out of a packed file; opens it on first use, so that it can be sent to workers."""
+    """Reads the first `images` images, or all, out of a packed file.
+
+    `pixels` uint8 [images, C, S, S] is mapped, not read: it stays what it is when the file is packed anew.
+    """
 
     def __init__(self, path: Path, manifest: Manifest, images: int | None = None) -> None:
-        self.path = path
-        self.images = manifest.images if images is None else images
-        self.channels = manifest.channels
-        self.size = manifest.size
-        self._file = _identity(path)
-        self._pixels: Tensor | None = None
-
-    def pixels(self) -> Tensor:
-        """uint8 [images, C, S, S], mapped, not read. LscError where the file was replaced since this was made."""
-        if self._pixels is None:
-            shape = (self.images, self.channels, self.size, self.size)
-            # Mode "c" never writes to the file and spares torch's warning about read-only arrays.
-            mapped = torch.from_numpy(np.memmap(self.path, dtype=np.uint8, mode="c", shape=shape))
-            if _identity(self.path) != self._file:
-                raise LscError(f"{self.path} was packed anew while it was in use; resume to go on with it")
-            self._pixels = mapped
-        return self._pixels
+        self.channels, self.size = manifest.channels, manifest.size
+        shape = (manifest.images if images is None else images, self.channels, self.size, self.size)
+        # Mode "c" never writes to the file and spares torch's warning about read-only arrays.
+        self.pixels: Tensor = torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="c", shape=shape))
 
     def read(self, index: Tensor) -> Tensor:
         """int64 [B] -> uint8 [B, C, S, S]."""
-        return self.pixels().index_select(0, index)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pixels": None}
+        return self.pixels.index_select(0, index)
 
 
 def pack(
@@ -167,11 +154,6 @@ def verify(path: Path, manifest: Manifest) -> bool:
     """Whether the packed file still has the manifest's sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
-
-
-def _identity(path: Path) -> tuple[int, int, int]:
-    entry = path.stat()
-    return entry.st_ino, entry.st_size, entry.st_mtime_ns
 
 
 def _counted(files: ImageFiles) -> tuple[tuple[str, int], ...]:
@@ -225,7 +207,7 @@ def _write(
     reader: FileReader, path: Path, wanted: Manifest, say: Callable[[str], None], workers: int | None
 ) -> Manifest:
     """Write the data file, of which a part may be there, then the manifest."""
-    from lsc_engine.data.stream import block_of, read_all
+    from lsc_engine.data.stream import read_all
 
     files, part = reader.files, path.with_suffix(_PART)
     total, (done, start, bad) = len(files), _images_on_disk(path, wanted)
@@ -234,16 +216,11 @@ def _write(
         little = f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more"
         raise LscError(f"{little}; name another data folder with --data-dir or $LSC_DATA")
     say(f"packing {total - start:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
-    with part.open("r+b" if done else "wb") as file:
+    with part.open("r+b" if done else "w+b") as file:
         file.truncate(done * wanted.image_bytes)
-        digest = hashlib.sha256()
-        while content := file.read(2**23) if done else b"":
-            digest.update(content)
-        pending, reported, step = 0, start, block_of(wanted.image_bytes, workers)
-        requests = [torch.arange(first, min(first + step, total)) for first in range(start, total, step)]
-        decoded = read_all(reader.read_usable, requests, wanted.image_bytes, total - start, workers=workers)
-        for request, (images, found) in zip(requests, decoded, strict=True):
-            looked, content = int(request[-1]) + 1, images.numpy().tobytes()
+        digest, pending = hashlib.file_digest(file, "sha256"), 0
+        for index, images, found in read_all(reader, say, "packed", start=start, workers=workers):
+            looked, content = int(index[-1]) + 1, images.numpy().tobytes()
             file.write(content)
             digest.update(content)
             bad += found
@@ -255,9 +232,6 @@ def _write(
                 record = origin | {"images": done, "looked": looked, "bad": bad}
                 replace_json(path.with_suffix(_PART_RECORD), record)
                 pending = 0
-            if looked - reported >= total / 20:
-                say(f"packed {looked:,} of {total:,}")
-                reported = looked
     good = np.ones(total, dtype=bool)
     good[[number for number, _ in bad]] = False
     classes = _counted(files.chosen(good))

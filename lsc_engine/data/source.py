@@ -54,7 +54,7 @@ class ImageSource(ABC):
 
 
 class Reader(Protocol):
-    """Reads images on the host; must pickle, since workers hold one. Raises LscError for what cannot be read."""
+    """Reads images on the host, also in workers. Raises LscError for what cannot be read."""
 
     channels: int
     size: int

@@ -114,7 +114,7 @@ def _train(run: RunContext, runs_dir: Path) -> str:
         with run.mesh.first_alone():
             _prepare(run, runs_dir)
         set_numerics(run.device, run.dtype, bool(run.config.train.deterministic))
-        with attended(run.wait, run.report):
+        with attended(run.wait):
             trainer = Trainer(run)
             if run.machine is not None:
                 batches = trainer.batches
@@ -185,7 +185,7 @@ def _prepare(run: RunContext, runs_dir: Path) -> None:
         run.writer.message(f"note: {note}", echo=False)
     if config.data.skip_bad or data_set(config.data.dataset).counted_late:
         # The length of an epoch depends on the number of images that can be read.
-        with attended(run.wait, run.report):
+        with attended(run.wait):
             look(config.data, data_dir=run.data_dir, say=run.report)
             data_set(config.data.dataset).count_exactly(Selection.of(config.data, run.data_dir))
         run.derived = derive(config, run.data_dir)
@@ -200,7 +200,7 @@ def _reason(error: BaseException, run: RunContext) -> str:
         # One message on all images that cannot be used, also those of validation, after some were found.
         try:
             run.report("looking for other images that cannot be used, to report all of them together")
-            with attended(run.wait, run.report):
+            with attended(run.wait):
                 found = look(run.config.data, data_dir=run.data_dir, say=run.report)
             return f"{found}, in a study of another --name" if found else str(error)
         except LostRunError:

@@ -65,7 +65,7 @@ class Mortal(imagefiles.FileReader):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read_usable(index)
 files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
-stream.block_of = lambda *a: 8
+stream.BLOCK = 8
 pack.SYNC_BYTES = 1
 pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train", say=lambda _: None, workers=0)
 """

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import wait_until
+
 from .harness import Process, at_steps, good, in_slow_phase, outcome, place, run_of, train
 from .test_resume import FOLDER, images
 
@@ -84,20 +86,17 @@ def test_a_vanished_image_is_named_and_no_step_is_lost(streamed: dict[str, Any],
     assert outcome(folder) == streamed
 
 
-def test_a_killed_trainer_goes_on_while_its_workers_still_end(streamed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_killed_trainer_takes_its_workers_along_and_goes_on(streamed: dict[str, Any], tmp_path: Path) -> None:
     folder = images(place(tmp_path / "t", LONGER))
     process = slow(folder, "import time\nos.write(_file, b'!')\nwhile True: time.sleep(1)\n")
     in_slow_phase(folder, process)
     workers = children(process.pid)
     assert len(workers) == 2
     for pid in workers:
-        # So that they cannot end before the next process has.
+        # So that they cannot notice by themselves.
         os.kill(pid, signal.SIGSTOP)
     assert process.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the end of the workers")
     assert run_of(folder).status().shown_state == "lost"
-    try:
-        assert train(folder, setup=STREAM).wait() == 0
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
+    assert train(folder, setup=STREAM).wait() == 0
     assert outcome(folder) == streamed

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.deferred import Tensor, np, torch
@@ -315,15 +315,11 @@ def _pack(
 
 
 def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
+    from lsc_engine.data.stream import read_all
+
     say(f"looking at {len(files):,} images of {files.base} for any that cannot be read")
-    bad: list[BadFile] = []
-    looked = reported = 0
-    for index, _, found in _read_usable(FileReader(files, 16)):
-        bad += found
-        looked += len(index)
-        if looked - reported >= len(files) / 20:
-            say(f"looked at {looked:,} of {len(files):,}")
-            reported = looked
+    found = [each for _, _, bad in read_all(FileReader(files, 16), say, "looked at") for each in bad]
+    bad = [bad_file(files, *each) for each in found]
     split.keep_bad(files, bad)
     return bad
 
@@ -342,13 +338,15 @@ def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
 def _unpacked(files: ImageFiles, size: int, split: Split, device: torch.device, say: Report) -> ImageSource:
     """The source of files that are read one by one. BadFilesError for those that cannot be used: all of them where the
     images are held on the device, else those that are known without decoding."""
+    from lsc_engine.data.stream import read_all
+
     reader, bad, pixels = FileReader(files, size), list(files.bad), None
     if fits(len(files) * 3 * size * size, device):
         say(f"reading {len(files):,} images of {files.base} to {device}")
         pixels = torch.empty((len(files), 3, size, size), dtype=torch.uint8, device=device)
-        for index, images, found in _read_usable(reader):
-            bad += found
-            if len(images) and not found:
+        for index, images, found in read_all(reader, say, "read"):
+            bad += [bad_file(files, *each) for each in found]
+            if not found:
                 pixels[index[0] : index[-1] + 1].copy_(images)
     if bad:
         raise BadFilesError(report(files, sorted(bad)))
@@ -362,7 +360,7 @@ def _packed(path: Path, manifest: Manifest, split: Split, device: torch.device) 
     reader = PackedReader(path, manifest, len(labels))
     # On the CPU the mapped file itself is the tensor: the page cache holds it once for all processes.
     held = device.type == "cpu" or fits(len(labels) * manifest.image_bytes, device)
-    return _source(reader, reader.pixels() if held else None, labels, names, split, device)
+    return _source(reader, reader.pixels if held else None, labels, names, split, device)
 
 
 def _source(
@@ -378,13 +376,3 @@ def _source(
         source = StreamedSource(reader, table, images=len(labels), classes=classes, device=device)
     source.class_names = () if split.unique else tuple(names[:classes])
     return source
-
-
-def _read_usable(reader: FileReader) -> Iterator[tuple[Tensor, Tensor, list[BadFile]]]:
-    """(numbers, the images of those that can be used, the others) of all files, a block at a time."""
-    from lsc_engine.data.stream import block_of, read_all
-
-    count, image_bytes = len(reader.files), reader.channels * reader.size**2
-    blocks = torch.arange(count).split(block_of(image_bytes))
-    for index, (images, bad) in zip(blocks, read_all(reader.read_usable, blocks, image_bytes, count), strict=True):
-        yield index, images, [bad_file(reader.files, number, why) for number, why in bad]
