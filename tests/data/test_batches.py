@@ -197,7 +197,6 @@ class _DiesWithTheLocks:
         return index
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_killed_with_a_lock_does_not_block_the_end(workers: int) -> None:
     before = children()

@@ -83,17 +83,20 @@ def launch(terminal: Terminal) -> None:
     """From Runs over New run to a launched run of the user's preset."""
     terminal.keys("4")
     terminal.until("digits-unique")
-    terminal.keys("/")
-    terminal.read(0.3)
-    terminal.keys("small-and-long\r")
+    terminal.keys("/small-and-long\r")
     terminal.until("1 of ")
-    terminal.read(0.5)
     terminal.keys("\r")
     terminal.until("V21")
     terminal.keys("L")
-    terminal.until("Esc no")
-    terminal.read(0.3)
-    terminal.keys("y")
+    agree(terminal, "Esc no")
+
+
+def agree(terminal: Terminal, question: str) -> None:
+    """Type y at a question; what is typed before it can have been read is no answer."""
+    terminal.until(question)
+    while question in terminal.screen.text:
+        terminal.keys("y")
+        terminal.read(0.5)
 
 
 def curve(text: str) -> str:
@@ -129,12 +132,8 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
     second = Terminal.viewer(runs, home)
     try:
         second.until("● running")
-        second.keys("g\x1b[B")
-        second.read(0.3)
-        second.keys("S")
-        second.until("y stop")
-        second.read(0.3)
-        second.keys("y")
+        second.keys("g\x1b[BS")
+        agree(second, "y stop")
         second.until("■ stopped")
         second.keys("q")
         wait_until(lambda: second.read(0.05) == 0 and not second.alive, "the end of the viewer after q")

@@ -141,7 +141,7 @@ def test_a_run_samples_its_machine_in_the_background(make_run: MakeRun, monkeypa
     last = json.loads(lines[-1])
     assert last["step"] == 7
     assert 0 <= last["cpu"] <= 1
-    assert last["memory"] == pytest.approx(psutil.virtual_memory().used, rel=0.5)
+    assert 0 < last["memory"] <= psutil.virtual_memory().total
     assert last["disk"] > 0
     assert last["data_wait"] == 1.0
     assert last["gpu"] == []

@@ -138,7 +138,7 @@ def test_its_folder_goes_with_the_demo(tmp_path: Path, end: str) -> None:
         os.close(terminal)
     else:
         os.kill(pid, signal.SIGHUP if end == "hangup" else signal.SIGTERM)
-    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the demo", 60)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the demo")
     assert not list(tmp_path.glob(f"{demo.PREFIX}*"))
 
 

@@ -48,7 +48,7 @@ def _read_until(terminal: int, words: bytes, seen: bytes = b"", seconds: float =
 def _end_of(pid: int) -> None:
     """Wait until the process has ended; it is ended in any case."""
     try:
-        wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the viewer", 60)
+        wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the viewer")
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -87,7 +87,7 @@ def test_the_log_is_read_in_the_pager_and_the_toml_copied_to_the_editor(runs: Pa
     os.write(terminal, b"/mlp/V21-384/seed-0\rj")
     for key, words in ((b"l", b"pager reads log.txt"), (b"T", b"editor reads preset.toml")):
         os.write(terminal, b"E")
-        seen = _read_until(terminal, b"or a copy in", seconds=60)
+        seen = _read_until(terminal, b"or a copy in")
         while words not in seen:  # a key typed before the question was seen is no answer
             os.write(terminal, key)
             with contextlib.suppress(AssertionError):
