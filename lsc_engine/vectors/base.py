@@ -45,6 +45,7 @@ class VectorSystem(ABC):
     sizes: ClassVar[tuple[int, ...] | None] = None  # every n of the family, rising; None: all from `least_n` on
     usual_max_cosine: ClassVar[float] = 1.0  # the largest cosine that `n_min` accepts unless another is given
     slow_histogram: ClassVar[bool] = False  # whether `cosine_histogram` may take more than a moment
+    slow_neighbours: ClassVar[bool] = False  # whether `neighbours` is counted by it
     description: str = "as its plugin makes them"  # what the vectors are, in a few words
     decoding: str = "as its plugin finds it"  # how the nearest vector is found, in a few words
     source: str = "-"  # the arXiv number of the paper the system comes from, "-" for our own

@@ -273,6 +273,26 @@ async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -
         assert "rows 17 and 204 of my.npy are equal: 2 classes would share a centre" in text_of(app)
 
 
+def test_the_table_comes_before_the_words_of_codes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting them takes as long as all else; the cell is filled once the row is highlighted."""
+    limits, key = Limits(classes=1797), "bch"
+
+    def fails(*_: int) -> None:
+        raise AssertionError("counted while the screen waits")
+
+    monkeypatch.setattr("lsc_engine.vectors.families.codes._weights", fails)
+    drawing.HISTOGRAMS.clear()
+    row = next(row for row in rows_of(limits) if row.system == key)
+    assert row.near is None
+    assert drawing.COLUMNS["near"].text(row, True) == "…"
+    monkeypatch.undo()
+    counted = drawing.histogram(key, row.n, row.classes)
+    row = next(row for row in rows_of(limits) if row.system == key)
+    assert row.near is not None
+    assert row.near == row.known.used_neighbours(row.classes)
+    assert row.near[0] == counted[0][1]
+
+
 @pytest.mark.slow
 async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving through the systems and sorting them counts nothing long in this process, which answers keys."""

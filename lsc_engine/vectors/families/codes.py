@@ -290,7 +290,7 @@ class Bch(Code):
     pattern = "bch"
     listed = ("bch",)
     usual_max_cosine: ClassVar[float] = 0.5
-    slow_histogram = True
+    slow_histogram = slow_neighbours = True
     sizes: ClassVar[tuple[int, ...]] = tuple(2**m for m in range(4, 11))
     sizes_in_words: ClassVar[str] = "a power of two from 16 to 1024"
     description = "signs of an extended BCH code"

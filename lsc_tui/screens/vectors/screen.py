@@ -27,7 +27,7 @@ from lsc_tui.widgets.panel import Box, Panel, Sheet
 NOTES = (
     "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is under this has "
     "the right label, whatever the others do.",
-    f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted.",
+    f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors. …: counted once it is highlighted.",
 )
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 

@@ -166,7 +166,10 @@ def rows_of(limits: Limits, systems: Iterable[str] | None = None) -> list[Row]:
 
 def row_of(known: VectorSystem, limits: Limits) -> Row:
     """The row of a system whose facts are known."""
-    near = known.used_neighbours(limits.classes)
+    near = None if known.slow_neighbours else known.used_neighbours(limits.classes)
+    found = HISTOGRAMS.get((known.name, known.n, limits.classes))
+    if known.slow_neighbours and not known.sampled and isinstance(found, list):
+        near = found[0][1], found[0][1]
     beyond = not known.max_cosine <= limits.cosine + 1e-12 or known.n > limits.most or known.count < limits.classes
     return Row(known, limits.classes, near, beyond, sure_below(known, limits.loss), limits.bytes * known.n)
 
@@ -217,7 +220,7 @@ COLUMNS: dict[str, Column] = {
         ("", 0),
         ("NEAR IN USE", 13),
         lambda r: (r.near is None, r.near[1] if r.near else 0.0),
-        lambda r, _: near_text(r.near),
+        lambda r, _: near_text(r.near) if r.near or counted(r) else "…",
     ),
     "sure": Column(("SURE", 7), ("SURE BELOW", 12), lambda r: r.sure, lambda r, _: point(r.sure)),
     "rank": Column(("", 0), ("RANK", 8), lambda r: r.known.rank, lambda r, _: short(r.known.rank, 7)),
