@@ -14,6 +14,7 @@ from pathlib import Path
 from textual.actions import parse
 from textual.binding import Binding
 
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.safe_io import decoded
 
 END = 1_000_000  # rows: as far as a list goes
@@ -183,7 +184,7 @@ class Keymap:
             if name == "mouse" and isinstance(value, bool):
                 continue
             if name not in COMMANDS:
-                faults.append(f"{name} is no command")
+                faults.append(f"{name} is no command, {did_you_mean(name, COMMANDS)}".rstrip("?"))
             elif (not keys and value != []) or not all(isinstance(key, str) and 0 < len(key) < 20 for key in keys):
                 faults.append(f"{name} needs a key")
             elif any(key in FORBIDDEN for key in keys):

@@ -83,18 +83,38 @@ class Reader(Overlay):
         await self.app._check_bindings(event.key)
 
 
+class WrappedReader(Reader):
+    """Lines that are made for the width of the window, and again for another one."""
+
+    def __init__(self, title: str, make: Callable[[int], Sequence[Line]], width: int) -> None:
+        super().__init__(title, make(width))
+        self.make, self.width = make, width
+
+    def on_resize(self, event: events.Resize) -> None:
+        if event.size.width != self.width and self.app.screen is self:
+            self.app.switch_screen(WrappedReader(self.heading, self.make, event.size.width))
+
+
 def help_screen(below: LscScreen) -> Reader:
     """Every key of a screen, grouped; made from its active bindings."""
-    width, entries = below.size.width - 4, list[Line]()
+    title = f"keys of {below.TAB.removesuffix('_tab')}"
+    return WrappedReader(title, partial(_help_lines, below), below.size.width)
+
+
+def _help_lines(below: LscScreen, width: int) -> list[Line]:
+    width, entries = width - 4, list[Line]()
     half = width // 2 if width >= 110 else width
     active = {one.binding.id: one.enabled for one in below.active_bindings.values()}
     for group, names in GROUPS.items():
         found = [name for name in names if name in active]
         entries += [[(group, "title")]] if found else []
+        said = ""
         for name in found:
             reason = "" if active[name] else below.why_not(name)
             keys = fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
-            words = below.help_of(name) + (f" ({reason})" if reason else "")
+            # A reason that several keys in turn share is given once.
+            words = below.help_of(name) + (f" ({reason})" if reason and reason != said else "")
+            said = reason
             for number, text in enumerate(wrap(words, half - 15)):
                 entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
     entries.append([("beside the keys", "title")])
@@ -103,7 +123,7 @@ def help_screen(below: LscScreen) -> Reader:
         count = -(-len(entries) // 2)
         right = [*entries[count:], []]
         entries = [[*pad(one, half), *two] for one, two in zip(entries[:count], right, strict=False)]
-    return Reader(f"keys of {below.TAB.removesuffix('_tab')}", entries)
+    return entries
 
 
 def toml_lines(source: str) -> list[Line]:
@@ -112,8 +132,9 @@ def toml_lines(source: str) -> list[Line]:
 
 
 def report_lines(source: str, width: int) -> list[Line]:
-    """Markdown: sentences broken into lines, tables as wide as they need to be, pictures by their file."""
-    out = list[Line]()
+    """Markdown in a window of this width: sentences broken into lines, tables as wide as they need to be, pictures by
+    their file."""
+    out, width = list[Line](), width - 4
     for tabular, found in groupby(map(clean, source.splitlines()), lambda line: line.startswith("|")):
         lines, columns = list(found), list[list[str]]()
         if tabular and len(lines) > 1 and set(lines[1]) <= set("|-: "):
@@ -138,6 +159,7 @@ class Choice(NamedTuple):
     text: str
     act: Callable[[], object]
     id: str = ""
+    things: int = 1  # that the line stands for and no other line does
 
     @property
     def key(self) -> str:
@@ -187,7 +209,7 @@ class ChoiceScreen(Overlay):
             line += [(fit(choice.word, words), ""), (fit(choice.text, max(0, width - 2 - keys - words)), "dim")]
             return [over(line, "cursor") if here else line]
 
-        head = rule(width, counted(len(found), self.what), f"Enter {self.does}  Esc closes")
+        head = rule(width, counted(sum(choice.things for choice in found), self.what), f"Enter {self.does}  Esc closes")
         if not found:
             return "", "", [head, [(f'  no {self.what} holds "{clean(self.field.value)}"', "dim")]]
         return "", "", [head, *self.list.body(height - 1, lines)]

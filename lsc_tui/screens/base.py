@@ -34,7 +34,7 @@ from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_tui.keymap import COMMANDS, GROUPS, NAMES, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
-from lsc_tui.modals import Choice, ChoiceScreen, Reader, help_screen, palette
+from lsc_tui.modals import Choice, ChoiceScreen, Reader, WrappedReader, help_screen, palette
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
@@ -169,9 +169,11 @@ class LscScreen(Screen[None], inherit_bindings=False):
         if wide and machine.disk_free is not None:
             right.append((f"  disk {machine.disk_free / 1e9:.0f}G free", "dim"))
         right.append(("  " if wide else " ", ""))
-        states = "running queued stalled diverged failed lost" if wide else "running stalled diverged failed"
+        states = "running queued stalled diverged failed lost" if wide else "running stalled diverged failed lost"
         for state in filter(counts.get, states.split()):
             right.append((f" {STATES[state][0]}{counts[state]}{f' {state}' * wide}", f"state-{state}"))
+        if width_of(left) + width_of(right) >= width:
+            right = right[1:]  # rather without the name of the host than without what goes on there
         return [ends(left, right, width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -482,9 +484,10 @@ class LscScreen(Screen[None], inherit_bindings=False):
     def action_help(self) -> None:
         self.app.push_screen(help_screen(self))
 
-    def read(self, title: str, lines: Sequence[Line]) -> None:
-        """Lines to be read, over the whole screen."""
-        self.app.push_screen(Reader(title, lines))
+    def read(self, title: str, lines: Sequence[Line] | Callable[[int], Sequence[Line]]) -> None:
+        """Lines to be read, over the whole screen; they may be made for its width."""
+        made = WrappedReader(title, lines, self.size.width) if callable(lines) else Reader(title, lines)
+        self.app.push_screen(made)
 
     def action_palette(self) -> None:
         self.app.push_screen(palette(self))

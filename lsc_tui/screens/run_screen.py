@@ -277,7 +277,13 @@ class RunScreen(ChartScreen):
         if not views:
             views, word, past = self._in_state("queued"), "start", "started"
             question = "start {} now, out of its turn?"
-        start = partial(self._act, views, lambda view: resume(view, self.app.plugin_words), past)
+        if len(views) > 1:
+            question = "resume {}, each in a process of its own, all at once?"
+
+        def start() -> None:
+            self.say(f"{word.removesuffix('e')}ing {named(views)} …")
+            self._act(views, lambda view: resume(view, self.app.plugin_words), past)
+
         self.ask(question.format(named(views)), {"y": (word, start)})
 
     def action_compare(self) -> None:
@@ -318,8 +324,7 @@ class RunScreen(ChartScreen):
     def show_file(self, path: Path, title: str) -> None:
         def done(text: str) -> None:
             if self.idle:
-                report = path.suffix == ".md"
-                self.read(title, report_lines(text, self.size.width - 4) if report else toml_lines(text))
+                self.read(title, partial(report_lines, text) if path.suffix == ".md" else toml_lines(text))
 
         self.in_thread(lambda: read_bytes(path, MAX_TOML).decode("utf-8", "replace"), done)
 
@@ -417,9 +422,10 @@ class RunScreen(ChartScreen):
                     groups.setdefault((when, root, study), []).append((root, folder, name, place))
             found: list[Choice] = []
             for (when, _, study), runs in sorted(groups.items(), key=lambda group: group[0][0], reverse=True):
-                whole = [(f"{study}, {len(runs)} runs", runs)] if len(runs) > 1 else []
-                for what, chosen in [*whole, *((run[2], [run]) for run in runs)]:
-                    found.append(Choice("", clean(what), f"deleted {when}", partial(bring_back, what, chosen)))
+                whole = [(f"{study}, {len(runs)} runs", runs, 0)] if len(runs) > 1 else []
+                for what, chosen, things in [*whole, *((run[2], [run], 1) for run in runs)]:
+                    act = partial(bring_back, what, chosen)
+                    found.append(Choice("", clean(what), f"deleted {when}", act, things=things))
             return found
 
         none = "nothing lies in the trash of the runs folders"

@@ -245,12 +245,28 @@ async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkey
         shutil.copytree(runs, folder)
         await pause_until(pilot, lambda: len(app.store.runs) == 12)
         await pause_until(pilot, lambda: "12 runs" in text_of(app))
+        begun = [view for view in app.store.runs.values() if view.status.step]
+        await pause_until(pilot, lambda: all(app.store.runs[view.key].trend for view in begun))
+        await settle(app, pilot)
         rows = text_of(app).splitlines()[2:]
         folder.rename(folder.with_name("gone"))
         await pause_until(pilot, lambda: "~/later is not there" in text_of(app))
         app.poller.rescan()
         await settle(app, pilot)
         assert text_of(app).splitlines()[2:] == rows, "the rows and the chart are those that were read last"
+
+
+async def test_a_long_name_of_a_host_gives_way_to_what_goes_on_there(runs: Path) -> None:
+    folder = runs / "lsc-2025/fig9/A-384/seed-1"
+    write_status(folder, replace(read_status(folder), state="lost"))
+    async with open_app(runs) as (app, pilot):
+        for host, shown in (("gpu07", True), ("gpu-node-a100-with-a-long-name", False)):
+            app.store.host = host
+            app.lsc_screen.redraw_all()
+            await pilot.pause()
+            line = text_of(app).splitlines()[0]
+            assert (host in line) == shown
+            assert "?1" in line, "a lost run needs to be seen"
 
 
 def give_val(folder: Path, value: float) -> None:

@@ -56,7 +56,7 @@ def test_every_key_survives_the_file(tmp_path: Path) -> None:
     [
         ('quit = "Z"\nstop = "Z"', "stop: Z is quit's already"),
         ('stop = "ctrl+s"', "stop: ctrl+s belongs to the terminal"),
-        ('stpo = "S"', "stpo is no command"),
+        ('stpo = "S"', 'stpo is no command, did you mean "stop"'),
         ("stop = 3", "stop needs a key"),
         ("stop = ", "not read"),
     ],
@@ -97,6 +97,28 @@ async def test_a_key_taken_by_another_command_leaves_its_twin(runs: Path) -> Non
         await pilot.press("Q")
         await pilot.pause()
         assert app._exit
+
+
+async def test_help_is_wrapped_again_for_a_resized_window_and_gives_a_shared_reason_once(runs: Path) -> None:
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        await pilot.press("g", "down", "down", "down", "down", "down", "down")
+        app.watch_run("0:lsc-2025/fig9/CE-384/seed-0")
+        await pilot.pause()
+        reason = app.lsc_screen.why_not("smooth")
+        assert reason
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert 0 < text_of(app).count(reason) <= 2, "not at every key of charts"
+        for width in (80, 100, 160):
+            await pilot.resize_terminal(width, 48)
+            await pilot.pause()
+            await pilot.pause()
+            lines = text_of(app).splitlines()
+            assert {len(line) for line in lines} == {width}
+            assert ("chart cursor" in lines[1]) == (width == 160), "two columns where there is room"
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen is app.lsc_screen
 
 
 async def test_help_over_a_prompt_lists_what_acts_there(runs: Path) -> None:

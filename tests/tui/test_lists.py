@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 from samples import make_study
@@ -243,7 +244,7 @@ async def test_a_deleted_study_comes_back_in_one_step(runs: Path) -> None:
         assert table.current is not None, "another row is highlighted"
         assert screen_of(app).message[0] == "moved to .trash: 3 runs of mine"
         await pilot.press("U")
-        await pause_until(pilot, lambda: "mine, 3 runs" in text_of(app) and "deleted runs" in text_of(app))
+        await pause_until(pilot, lambda: "mine, 3 runs" in text_of(app) and " 3 deleted runs " in text_of(app))
         await pilot.press("enter")
         await pause_until(pilot, lambda: sum(view.study == "mine" for view in app.store.runs.values()) == 3)
         assert not notes.trashed(runs)
@@ -258,6 +259,37 @@ async def test_the_question_before_a_kill_counts_the_runs_that_wait_for_its_proc
         await pilot.press("G", "S")
         await pause_until(pilot, lambda: "kill now, leaving 1 queued run waiting" in text_of(app))
         await pilot.press("escape")
+
+
+async def test_to_resume_several_runs_is_said_to_start_them_all_at_once(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = list[str](), Event()
+
+    def resume(view: RunView, words: object) -> None:
+        go_on.wait(60)
+        begun.append(view.id)
+
+    monkeypatch.setattr("lsc_tui.screens.run_screen.resume", resume)
+    for seed in (0, 1):
+        folder = runs / f"lsc-2025/fig9/A-384/seed-{seed}"
+        write_status(folder, replace(read_status(folder), state="stopped"))
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        await pilot.press("/", *"state:stopped", "enter", "g", "R")
+        await pause_until(pilot, lambda: "2 runs of fig9, each in a process of its own, all at once?" in text_of(app))
+        await pilot.press("y")
+        assert screen_of(app).message[0] == "resuming 2 runs of fig9 …"
+        go_on.set()
+        await pause_until(pilot, lambda: screen_of(app).message[0] == "resumed 2 runs of fig9")
+        assert len(begun) == 2
+
+
+async def test_what_a_study_waits_for_is_what_its_run_at_work_does(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_study(root, [("A-384", 0, "starting", 0, 1.0), ("A-384", 1, "queued", 0, 1.0)], name="one")
+    async with open_app(root) as (app, pilot):
+        await pilot.press("g")
+        await pause_until(pilot, lambda: "no curve yet: reading data, compiling the model" in text_of(app))
 
 
 async def test_a_question_on_a_group_counts_its_studies(runs: Path) -> None:

@@ -284,7 +284,9 @@ class RunsScreen(RunScreen):
         curves = self.app.store.curves
         scale = 1.0 if name == LOSS else 100.0
         found = [curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen]
-        empty = missing_words(lead, curves.get(lead.key), name) if lead is not None else ""
+        # Of several without a curve the one at work has the first.
+        first = next((view for view, _, _ in chosen if view.status.active), lead)
+        empty = missing_words(first, curves.get(first.key), name) if first is not None else ""
         if lead is None and self.report is not None:
             empty = "a report has no curves; Enter reads it"
         self.query_one(chart, Chart).put(
