@@ -160,6 +160,14 @@ async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
         assert "─ 1st in line ─" in text
 
 
+async def test_a_run_without_a_baseline_names_its_loss_or_system_and_n(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_study(root, [("CE-384", 0, "finished", 20, 0.3)], name="one")
+    async with open_app(root) as (app, pilot):
+        await _watch(app, pilot, "0:one/CE-384/seed-0")
+        assert "cross-entropy n = 384" in text_of(app)
+
+
 async def test_a_place_in_line_is_that_in_the_queue_of_one_process(tmp_path: Path) -> None:
     root, first = tmp_path / "runs", 41207
     for number, name in enumerate(("one", "two")):

@@ -27,9 +27,10 @@ from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.studies.plan import plan_study
 from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form
-from lsc_tui.data.run_view import RunView
+from lsc_tui.data.run_view import RunView, Store
 from lsc_tui.lines import width_of
 from lsc_tui.modals import ChoiceScreen
+from lsc_tui.screens.new_run import consequences
 from lsc_tui.screens.new_run.preset_list import cut_titles, time_of, words_of
 from lsc_tui.screens.new_run.screen import NewScreen
 from lsc_tui.services import form_check as follow
@@ -927,6 +928,15 @@ async def test_a_study_with_other_settings_is_no_place_for_a_launch(place: Path,
         await pilot.pause()
         assert "with other settings" in screen.message[0]
         assert "taken-2 is a free name" in screen.message[0]
+
+
+def test_what_follows_is_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = consequences.Facts(form(), None, None, Store("gpu07"), "no")
+    monkeypatch.setattr(facts, "seconds", lambda: (12.0, "vector-systems-2025/fig1a-mini"))
+    _, _, lines = facts.sheet(35, 19, wide=False)
+    assert {width_of(line) for line in lines} <= {34, 35}
+    text = " ".join("".join(text for text, _ in line)[14:].strip() for line in lines)
+    assert "~12 s each, as fig1a-mini" in text
 
 
 @pytest.mark.usefixtures("quiet")

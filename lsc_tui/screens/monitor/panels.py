@@ -257,7 +257,8 @@ def difference_line(store: Store, view: RunView, width: int) -> Sheet:
     base, _ = reference_of(store, view)
     if base is None:
         system, n = (value_text(lookup(view.config, name)) for name in ("target.system", "model.dim"))
-        title, text = "settings", f"{system} n = {n}"
+        ce = lookup(view.config, "target.method") == "ce"
+        title, text = "settings", f"{'cross-entropy' if ce else system} n = {n}"
     else:
         title = f"settings that differ from {reference_words(store, base)}"
         text = "   ".join(f"{name} {own} ({other})" for name, own, other in setting_differences(view, base))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from lsc_engine.common.formatting import grouped
+from lsc_engine.common.formatting import counted, grouped
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
@@ -55,7 +55,10 @@ class Facts:
         if not self.sizes or not rows:
             waits = self.silent if rows else "comes when no ✗ is left" if self.outcome else "checking …"
             body.append([(fit(f" {waits}", width), "dim")])
-        whole = [[(fit(f" {what}", head), "dim"), (fit(words, width - head), "")] for what, words in self.whole()]
+        whole: list[Line] = []
+        for what, words in self.whole():
+            for number, text in enumerate(wrap(words, width - head)):
+                whole.append([(fit("" if number else f" {what}", head), "dim"), (fit(text, width - head), "")])
         return ("what follows", label, [*body, [], *whole]) if wide else (label, "", [*body, *whole])
 
     def numbers(self, name: str) -> Numbers:
@@ -70,12 +73,12 @@ class Facts:
         on, seeds = len(form.on), len(form.seeds.split())
         word = "variant" if on == 1 else "variants"
         rows = [("runs", f"{on} {word} × {seeds} = {on * seeds}" if form.source != "fork" else "1, from a checkpoint")]
-        rows += [("", f"and {tries} short ones first")] if tries else []
+        rows += [("", f"after {counted(tries, 'short one')}")] if tries else []
         rows += [("", f"{done} of them finished")] if done and runs else []
         seconds, study = self.seconds()
         each = f"all: {short_clock(60 * self.minutes)} elsewhere" if self.minutes else "? nothing like it ran"
         if seconds is not None:
-            each = f"~{short_clock(seconds / max(1, runs))} each, as {clean(study)}"
+            each = f"~{short_clock(seconds / max(1, runs))} each, as {clean(study.rpartition('/')[2])}"
         free = sum(1 for gpu in hw.gpus if not gpu.busy)
         rows.append(("time", each))
         memory = next((f", {size_text(gpu.memory_total)}" for gpu in hw.gpus if gpu.memory_total), "")

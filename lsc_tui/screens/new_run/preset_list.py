@@ -268,7 +268,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
             who = counted(paper, "setting is", "settings are")
             rows["known"] = f"{who} the paper's, {inferred} inferred, {ours} ours: marked in the form"
         found, (seconds, exact) = runs_of(info, known.views), known.time(info)
-        took = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
+        took = f"; {short_clock(60 * info.minutes)} for all elsewhere" if info.minutes else ""
         took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else took
         names = [v.get("name") for v in raw_variants(info.raw)] or ["default"]
         planned = {(name, seed) for name in names for seed in facts.seeds}
