@@ -267,7 +267,7 @@ def bad_notes(data: Data, data_dir: Place = None) -> list[str]:
     for name in ("train",) if unique else ("train", "val"):
         split = Split(data.dataset, root, name, unique, data_dir, data.classes)
         with with_key(data):
-            files = split.files(skip_bad=skip, look="rights")
+            files = split.files(skip_bad=skip)
         if files is None:
             continue
         known = split.known_bad(files)

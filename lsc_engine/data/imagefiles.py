@@ -9,12 +9,13 @@ floating point        refused: the files do not say which values are black and w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import LscError
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 DECODER = 2
 # Pixels of the largest picture that is decoded, which takes three to four bytes for each.
 LARGEST_PIXELS = 178_956_970
-# How the picture is turned upright, for the EXIF orientations from 2 on (names of PIL.Image.Transpose).
-_MIRRORED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")
-_TURNS = dict(enumerate((*_MIRRORED, "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"), 2))
 _ORIENTATION = 0x0112
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 # What goes wrong in the file itself; other errors of the system (a disk that fails, no memory) end the reading.
@@ -60,29 +58,28 @@ class FileReader:
     def read(self, index: Tensor) -> Tensor:
         """int64 [B] -> uint8 [B, 3, size, size]. BadImageError for a file that cannot be used, LscError for one that
         vanished."""
-        return self._stacked([decode(self.files.path(number), self.size) for number in index.tolist()])
+        images, bad = self.read_usable(index)
+        for number, why in bad:
+            raise BadImageError(str(self.files.path(number)), why)
+        return images
 
     def read_usable(self, index: Tensor) -> tuple[Tensor, list[tuple[int, str]]]:
         """int64 [B] -> uint8 [G, 3, size, size], the images that can be used, in order, and (number, why) of the
         others. LscError for a file that vanished."""
-        good: list[np.ndarray] = []
+        good = [np.empty((0, self.size, self.size, 3), dtype=np.uint8)]
         bad: list[tuple[int, str]] = []
         for number in index.tolist():
             try:
-                good.append(decode(self.files.path(number), self.size))
+                good.append(decode(self.files.path(number), self.size)[None])
             except BadImageError as error:
                 bad.append((number, error.why))
-        return self._stacked(good), bad
-
-    def _stacked(self, images: list[np.ndarray]) -> Tensor:
-        pixels = np.stack(images) if images else np.empty((0, self.size, self.size, 3), dtype=np.uint8)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return torch.from_numpy(np.concatenate(good)).permute(0, 3, 1, 2).contiguous(), bad
 
 
 def decode(path: Path, size: int) -> np.ndarray:
     """One image file -> uint8 [size, size, 3]: the middle square of the upright picture, bicubic with antialiasing,
     always RGB. BadImageError for a file that cannot be used, LscError for one that vanished or a disk that fails."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if Image.MAX_IMAGE_PIXELS is not None:
         # Pillow's own limit of size and its log lines off: the size is checked here, with the name of the file.
@@ -107,7 +104,11 @@ def decode(path: Path, size: int) -> np.ndarray:
                     raise BadImageError(str(path), f"{large}; {do}")
                 image.load()
                 square = _middle(to_rgb(image), size)
-                turn = _turn(image)
+                # The middle square of a turned picture is the turned middle square, so that only the small one is
+                # turned. Damaged EXIF data raises errors of many kinds.
+                with contextlib.suppress(Exception):
+                    square.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
+                    ImageOps.exif_transpose(square, in_place=True)
     except FileNotFoundError:
         if os.path.islink(path):
             raise BadImageError(str(path), link_to_nothing(path)) from None
@@ -124,7 +125,7 @@ def decode(path: Path, size: int) -> np.ndarray:
         raise BadImageError(str(path), _clause(error)) from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds for damaged files
         raise BadImageError(str(path), _clause(error)) from None
-    return np.asarray(square if turn is None else square.transpose(turn))
+    return np.asarray(square)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -191,20 +192,6 @@ def _middle(picture: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     square = (left, top, left + side, top + side)
     return picture.resize((size, size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0)
-
-
-def _turn(image: Image.Image) -> Any:
-    """How the picture is turned upright, by its EXIF orientation; None where it is upright, or the tag is damaged.
-
-    The middle square of a turned picture is the turned middle square, so that only the small one is turned.
-    """
-    from PIL import Image
-
-    try:
-        name = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data raises errors of many kinds
-        return None
-    return None if name is None else Image.Transpose[name]
 
 
 def _clause(error: Exception) -> str:

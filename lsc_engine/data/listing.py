@@ -12,9 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -34,10 +32,8 @@ from lsc_engine.data.class_folders import (
 )
 from lsc_engine.data.dataset import Place, data_folder
 
-Look = Literal["names", "files", "rights"]
 # Bad images named in one message, with their paths.
 SHOWN = 20
-_FOLDERS_AT_ONCE = 64
 # Errors of one file, as clauses; those of others are of the disk.
 _DENIED = "cannot be read: Permission denied"
 _OF_A_FILE = {errno.EACCES: _DENIED, errno.EPERM: _DENIED, errno.ELOOP: "is a link that leads to itself"}
@@ -111,20 +107,12 @@ class ImageFiles:
 
 
 def list_files(
-    dataset: str,
-    root: Path,
-    split: str,
-    *,
-    unique: bool,
-    count: int | None,
-    skip_bad: bool = False,
-    look: Look = "files",
+    dataset: str, root: Path, split: str, *, unique: bool, count: int | None, skip_bad: bool = False
 ) -> ImageFiles | None:
     """The images of the first `count` classes, or the first `count` images (unique); None without such a split.
 
-    Images beside the class folders come first with unique labels. `look`: at names alone, which lists also what cannot
-    be an image, without sizes and times; at every file; or at its rights too. UsageError for a validation class that
-    training does not have, or for no images at all; FolderError as `read_layout`.
+    Images beside the class folders come first with unique labels. UsageError for a validation class that training does
+    not have, or for no images at all; FolderError as `read_layout`.
     """
     layout = read_layout(dataset, root, skip_bad=skip_bad)
     base, folders = layout.base, layout.classes
@@ -138,27 +126,27 @@ def list_files(
             do = f"put each validation image into that of its class, or take {base.name}/ away and train without any"
             raise UsageError(f"{base} has no class folders; {do}")
     wanted = list(layout.classes)[: None if unique else count]
-    waiting = iter([(0, "")] * unique + [(at, folders[name].name) for at, name in enumerate(wanted) if name in folders])
+    places = [(0, "")] * unique + [(at, folders[name].name) for at, name in enumerate(wanted) if name in folders]
     limit = count if unique else None
     bad, faults, total = list[BadFile](), list[str](), 0
     names = [np.zeros(0, dtype="S1")]
     labels, stamps = [np.zeros(0, dtype=np.int32)], [np.zeros((0, 3), dtype=np.int64)]
-    # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
-    while (limit is None or total < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
-        contents = in_threads(lambda folder: _look(dataset, look, folder), [base / folder for _, folder in some])
-        for (label, folder), found in zip(some, contents, strict=True):
-            if isinstance(found, _DiskError):
-                raise found
-            if isinstance(found, FolderError):
-                faults += found.faults
-                bad.append(BadFile(total, str(base / folder), "is a class folder that cannot be read", label))
-                continue
-            good, of_good, of_bad = found
-            bad += [BadFile(total + at, path, why, label) for at, path, why in of_bad]
-            names.append(np.array([os.fsencode(os.path.join(folder, file)) for file in good] or [b""])[: len(good)])
-            labels.append(np.full(len(good), label, dtype=np.int32))
-            stamps.append(of_good)
-            total += len(good)
+    contents = in_threads(lambda folder: _sorted_out(dataset, folder), [base / folder for _, folder in places])
+    for (label, folder), found in zip(places, contents, strict=True):
+        if isinstance(found, _DiskError):
+            raise found
+        if isinstance(found, FolderError):
+            faults += found.faults
+            bad.append(BadFile(total, str(base / folder), "is a class folder that cannot be read", label))
+            continue
+        good, of_good, of_bad = found
+        bad += [BadFile(total + at, path, why, label) for at, path, why in of_bad]
+        names.append(np.array([os.fsencode(os.path.join(folder, file)) for file in good] or [b""])[: len(good)])
+        labels.append(np.full(len(good), label, dtype=np.int32))
+        stamps.append(of_good)
+        total += len(good)
+        if limit is not None and total >= limit:  # a million files on a network disk take minutes
+            break
     if faults and not skip_bad:
         raise FolderError(*faults)
     # As the training folders are called, byte by byte.
@@ -175,23 +163,17 @@ class _DiskError(FolderError):
     """A disk that fails, which must not leave images out."""
 
 
-def _look(dataset: str, look: Look, folder: Path) -> tuple[list[str], np.ndarray, list[tuple[int, str, str]]]:
+def _sorted_out(dataset: str, folder: Path) -> tuple[list[str], np.ndarray, list[tuple[int, str, str]]]:
     """The images of a folder; their sizes and times, int64 [N, 3]; (place among them, path, why) of entries that cannot
     be images. FolderError where the folder itself, or the disk, cannot be read."""
-    names = image_names(folder, dataset)
-    if look == "names":
-        return names, np.zeros((len(names), 3), dtype=np.int64), []
     good: list[str] = []
     stamps: list[tuple[int, int, int]] = []
     bad: list[tuple[int, str, str]] = []
-    for name in names:
+    for name in image_names(folder, dataset):
         path = f"{folder}/{name}"
-        why: str | None
         try:
             entry = os.stat(path)
-            why = file_fault(entry)
-            if why is None and look == "rights" and not os.access(path, os.R_OK):
-                why = _DENIED
+            why = file_fault(entry) or (None if os.access(path, os.R_OK) else _DENIED)
         except OSError as error:
             why = link_to_nothing(path) if error.errno == errno.ENOENT else _OF_A_FILE.get(error.errno or 0)
             if why is None:
@@ -236,11 +218,10 @@ class Split:
         name = data_name(self.dataset, self.root)
         return data_folder(self.data_dir) / "packed" / f"{name}-{self.stored}.looked.json"
 
-    def files(self, *, count: int | None = None, skip_bad: bool = False, look: Look = "files") -> ImageFiles | None:
+    def files(self, *, count: int | None = None, skip_bad: bool = False) -> ImageFiles | None:
         """All of its images, or the first `count` (see `list_files`); None without such a split."""
         assert self.root is not None
-        which = {"unique": self.unique, "count": count, "skip_bad": skip_bad}
-        return list_files(self.dataset, self.root, self.name, **which, look=look)  # type: ignore[arg-type]
+        return list_files(self.dataset, self.root, self.name, unique=self.unique, count=count, skip_bad=skip_bad)
 
     def known_bad(self, files: ImageFiles) -> tuple[BadFile, ...] | None:
         """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not
@@ -268,10 +249,8 @@ class Split:
 
     def bad_in_use(self, files: ImageFiles, found: Iterable[BadFile]) -> list[BadFile]:
         """Those of the entries left out of `files` and the images `found` to be bad that are used; in order."""
-        return sorted(each for each in (*files.bad, *found) if self._uses(each))
-
-    def _uses(self, entry: BadFile) -> bool:
-        return self.count is None or (entry.number if self.unique else entry.label) < self.count
+        entries = sorted((*files.bad, *found))
+        return [e for e in entries if self.count is None or (e.number if self.unique else e.label) < self.count]
 
     def in_use(self, labels: np.ndarray) -> int:
         """How many of the images with these labels, rising, are used."""
@@ -279,16 +258,13 @@ class Split:
             return len(labels[: self.count])
         return int(np.searchsorted(labels, self.count))
 
-    def usable(self) -> tuple[int, bool, int] | None:
+    def usable(self) -> tuple[int, bool, int]:
         """Images in use that can be read, whether that is known of all of them, and how many classes are named."""
         files = self.files(skip_bad=True)
         if files is None:
-            return None
-        bad = self.known_bad(files)
-        if self.unique or self.count is None:
-            return len(files) - len(bad or ()), bad is not None, len(files.classes)
-        inside = self.in_use(files.labels) - sum(map(self._uses, bad or ()))
-        return inside, bad is not None, min(self.count, len(files.classes))
+            return 0, True, 0
+        bad, named = self.known_bad(files), len(files.classes)
+        return self.in_use(files.without(bad or ()).labels), bad is not None, min(self.count or named, named)
 
 
 def data_name(dataset: str, root: Path | None) -> str:

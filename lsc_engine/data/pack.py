@@ -4,7 +4,7 @@
     DATA/packed/imagenet-train-32px.json   manifest with classes, counts and sha256, written last
 
 A copy is compared with its files whenever it is opened, and made anew if any of them has changed. Images that cannot be
-read are named in the manifest. Until it is whole it is called .u8.part, with the number of images safely on disk in
+read are named in the manifest. Until it is whole it is called .u8.part, with a manifest of the images safely on disk in
 .part.json; after a kill it goes on there.
 """
 
@@ -19,9 +19,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import LscError
@@ -59,7 +58,7 @@ class Manifest:
     listing: str
     sha256: str
     format: int = FORMAT
-    bad: tuple[tuple[int, str], ...] = field(default=())
+    bad: tuple[tuple[int, str], ...] = ()
     changed: int = 0
     decoder: int = 1
     library: str = ""
@@ -82,15 +81,22 @@ def packed_path(data_dir: Path, dataset: str, split: str, size: int, root: Path 
 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest of the packed file `path`, or None where it is missing, of another format or of another length."""
+    found = _read(path.with_suffix(".json"))
+    with contextlib.suppress(OSError):
+        if found is not None and path.stat().st_size == found.images * found.image_bytes:
+            return found if sum(count for _, count in found.classes) == found.images else None
+    return None
+
+
+def _read(path: Path) -> Manifest | None:
     try:
-        fields: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
         fields["classes"] = tuple((str(name), int(count)) for name, count in fields["classes"])
         fields["bad"] = tuple((int(number), str(why)) for number, why in fields.get("bad", ()))
-        manifest = Manifest(**fields)
-        whole = manifest.format in _READABLE and path.stat().st_size == manifest.images * manifest.image_bytes
+        found = Manifest(**fields)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return manifest if whole and sum(count for _, count in manifest.classes) == manifest.images else None
+    return found if found.format in _READABLE else None
 
 
 class PackedReader:
@@ -185,22 +191,16 @@ def _same_pixels(found: Manifest, reader: FileReader, path: Path) -> bool:
     return bool(((own.int() - packed.int()).abs().float().mean((1, 2, 3)) <= _SAME).all())
 
 
-def _images_on_disk(path: Path, wanted: Manifest) -> tuple[int, int, list[tuple[int, str]]]:
-    """What an interrupted attempt has left that can be used: images, files looked at, and the bad ones of these."""
-    part, nothing = path.with_suffix(_PART), (0, 0, list[tuple[int, str]]())
-    try:
-        record = json.loads(path.with_suffix(_PART_RECORD).read_text(encoding="utf-8"))
-        if (record["listing"], record["changed"], record["decoder"]) != (wanted.listing, wanted.changed, DECODER):
-            return nothing
-        # Killed between the last rename and the manifest: the data is whole under its final name.
-        if not part.exists() and not path.with_suffix(".json").exists():
-            os.replace(path, part)
-        bad = [(int(number), str(why)) for number, why in record["bad"]]
-        images, looked = int(record["images"]), int(record["looked"])
-        whole = images + len(bad) == looked <= wanted.images
-        return (images, looked, bad) if whole and part.stat().st_size >= images * wanted.image_bytes else nothing
-    except (OSError, ValueError, TypeError, KeyError):
+def _begun(path: Path, wanted: Manifest) -> Manifest:
+    """What an interrupted attempt has left that can be used."""
+    part, record, nothing = path.with_suffix(_PART), path.with_suffix(_PART_RECORD), replace(wanted, images=0)
+    found = _read(record)
+    if found is None or replace(found, images=wanted.images, bad=()) != wanted:
         return nothing
+    # Killed between the last rename and the manifest: the data is whole under its final name.
+    if not part.exists() and path.exists() and not path.with_suffix(".json").exists():
+        os.replace(path, part)
+    return found if part.exists() and part.stat().st_size >= found.images * found.image_bytes else nothing
 
 
 def _write(
@@ -209,38 +209,36 @@ def _write(
     """Write the data file, of which a part may be there, then the manifest."""
     from lsc_engine.data.stream import read_all
 
-    files, part = reader.files, path.with_suffix(_PART)
-    total, (done, start, bad) = len(files), _images_on_disk(path, wanted)
-    need, free = (wanted.images - done) * wanted.image_bytes, shutil.disk_usage(path.parent).free
+    part, record, total = path.with_suffix(_PART), path.with_suffix(_PART_RECORD), len(reader.files)
+    now = _begun(path, wanted)
+    start, pending = now.images + len(now.bad), 0
+    need, free = (total - start) * now.image_bytes, shutil.disk_usage(path.parent).free
     if free < need:
         little = f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more"
         raise LscError(f"{little}; name another data folder with --data-dir or $LSC_DATA")
-    say(f"packing {total - start:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
-    with part.open("r+b" if done else "w+b") as file:
-        file.truncate(done * wanted.image_bytes)
-        digest, pending = hashlib.file_digest(file, "sha256"), 0
-        for index, images, found in read_all(reader, say, "packed", start=start, workers=workers):
-            looked, content = int(index[-1]) + 1, images.numpy().tobytes()
+    say(f"packing {total - start:,} of {total:,} images of {now.dataset}/{now.split} into {path}")
+    with part.open("r+b" if start else "w+b") as file:
+        file.truncate(now.images * now.image_bytes)
+        digest = hashlib.file_digest(file, "sha256")
+        for index, images, bad in read_all(reader, say, "packed", start=start, workers=workers):
+            content = images.numpy().tobytes()
             file.write(content)
             digest.update(content)
-            bad += found
-            done, pending = done + len(images), pending + len(content)
-            if pending >= SYNC_BYTES or looked == total:
+            now = replace(now, images=now.images + len(images), bad=(*now.bad, *bad))
+            pending += len(content)
+            if pending >= SYNC_BYTES or index[-1] == total - 1:
                 file.flush()
                 os.fsync(file.fileno())
-                origin = {"listing": wanted.listing, "changed": wanted.changed, "decoder": DECODER}
-                record = origin | {"images": done, "looked": looked, "bad": bad}
-                replace_json(path.with_suffix(_PART_RECORD), record)
+                replace_json(record, asdict(now))
                 pending = 0
     good = np.ones(total, dtype=bool)
-    good[[number for number, _ in bad]] = False
-    classes = _counted(files.chosen(good))
-    manifest = replace(wanted, images=done, classes=classes, bad=tuple(bad), sha256=digest.hexdigest())
+    good[[number for number, _ in now.bad]] = False
+    manifest = replace(now, classes=_counted(reader.files.chosen(good)), sha256=digest.hexdigest())
     # The old manifest goes before the old data, so that it never stands beside the new.
     path.with_suffix(".json").unlink(missing_ok=True)
     os.replace(part, path)
     replace_json(path.with_suffix(".json"), asdict(manifest))
-    path.with_suffix(_PART_RECORD).unlink(missing_ok=True)
+    record.unlink(missing_ok=True)
     return manifest
 
 

@@ -32,7 +32,7 @@ from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.class_folders import SUFFIXES, labels_of, link_to_nothing, without
 from lsc_engine.data.dataset import check_known, data_set, facts_of, open_source
 from lsc_engine.data.imagefiles import decode
-from lsc_engine.data.listing import ImageFiles, Look, list_files
+from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import all_labels, by_name, changed
 from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.heads.base import Head
@@ -303,8 +303,7 @@ def open_labelled_images(
 def _image_files(selection: DataSelection, data: Data, root: Path, *, unique: bool, own_place: bool) -> ImageFiles:
     def listed(split: str) -> ImageFiles | None:
         count = data.classes if unique else selection.classes
-        look: Look = "files" if unique else "names"
-        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True, look=look)
+        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True)
 
     split = selection.split or "val"
     files = None if unique and split == "val" else listed(split)

@@ -206,7 +206,7 @@ def test_files_and_folders_without_permission(image_folder: Make) -> None:
             pytest.skip("rights do not bind this user; tests/cli/test_data_cli.py gives them up")
         with pytest.raises(FolderError, match="train/b: Permission denied"):
             list_files("folder", root, "train", unique=False, count=None)
-        files = list_files("folder", root, "train", unique=False, count=None, skip_bad=True, look="rights")
+        files = list_files("folder", root, "train", unique=False, count=None, skip_bad=True)
         assert files is not None
         assert [Path(bad.path).name for bad in files.bad] == ["0.png", "b"]
     finally:

@@ -40,13 +40,10 @@ class ImageFolders(DataSet):
         looks = chosen.skip_bad or facts.images is None or self.named_by_folders
         root = self.locate(chosen.data_dir, chosen.path) if looks else None
         if chosen.skip_bad and root is not None:
-            splits = (Split(facts.name, root, name, unique, chosen.data_dir, classes) for name in ("train", "val"))
-            usable = (split.usable() or (0, True, 0) for split in splits)
-            images, exact, named = next(usable)
+            images, exact, named = Split(facts.name, root, "train", unique, chosen.data_dir, classes).usable()
             if unique:
-                images = min(images, classes or images)
                 return Counts(images, images, 0, exact)
-            val_images, val_exact, _ = next(usable)
+            val_images, val_exact, _ = Split(facts.name, root, "val", unique, chosen.data_dir, classes).usable()
             return Counts(images, named, val_images, exact and val_exact)
         if unique:
             used = classes if classes is not None else self._files(root) if facts.images is None else facts.images
@@ -60,10 +57,9 @@ class ImageFolders(DataSet):
             images, val_images = (whole * k // facts.classes for whole in (facts.images, facts.val_images or 0))
             return Counts(images, k, val_images, exact=False)
         layout = read_layout(facts.name, root)
-        names = list(layout.classes)[:k]
-        val_folders = [layout.val_classes[name] for name in names if name in layout.val_classes]
-        images_of = images_in([layout.classes[name] for name in names], facts.name)
-        return Counts(sum(images_of), len(names), sum(images_in(val_folders, facts.name)))
+        val_folders = [layout.val_classes[name] for name in list(layout.classes)[:k] if name in layout.val_classes]
+        images_of = self.class_sizes(chosen)
+        return Counts(sum(images_of), len(images_of), sum(images_in(val_folders, facts.name)))
 
     def class_sizes(self, chosen: Selection) -> list[int]:
         root = self.locate(chosen.data_dir, chosen.path)
