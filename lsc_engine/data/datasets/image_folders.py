@@ -155,15 +155,10 @@ class ImageFolders(DataSet):
             return None
         left_out = 0
         if packs or skip_bad:
-            found: Sequence[BadFile] | None
-            if packs:
-                manifest, found = _pack(part, files, size, say)
-            elif (found := part.known_bad(files)) is None:
-                found = _look(part, files, say)
+            manifest, found = _pack(part, files, size, say) if packs else (None, _look(part, files, say))
             left_out = _leave_out(part, files, found, skip_bad, say)
             files = files.without(found)
-            if not packs:
-                files = files.first(part.in_use(files.labels))
+            files = files.first(part.in_use(files.labels))
             if not len(files):
                 raise UsageError(f"data.dataset: {facts.name}: no image in {files.base} can be read")
         source = (
@@ -172,8 +167,12 @@ class ImageFolders(DataSet):
         # By these it is recognised whether images are those of a run: hashes of names and sizes, and of packed pixels.
         pixels = None if manifest is None else _pixel_hash(target, manifest, source.images)
         decoder = decoder_version() if manifest is None else manifest.library
-        content = files.content(source.images)
-        source.record = {"files": content, "pixels": pixels, "decoder": decoder, "left_out": left_out}
+        source.record = {
+            "files": files.content(source.images),
+            "pixels": pixels,
+            "decoder": decoder,
+            "left_out": left_out,
+        }
         return source
 
     def look(self, chosen: Selection, say: Report) -> str | None:
@@ -186,9 +185,7 @@ class ImageFolders(DataSet):
             files = part.files(skip_bad=True)
             if files is None:
                 continue
-            found: Sequence[BadFile] | None = part.known_bad(files)
-            if found is None:
-                found = _pack(part, files, size, say)[1] if size <= LARGEST_AUTOMATIC else _look(part, files, say)
+            found = _pack(part, files, size, say)[1] if size <= LARGEST_AUTOMATIC else _look(part, files, say)
             if bad := part.bad_in_use(files, found):
                 reports.append(report(files, bad, part.record))
         return "\n".join(reports) or None
@@ -310,9 +307,12 @@ def _pack(
     return manifest, bad
 
 
-def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
+def _look(split: Split, files: ImageFiles, say: Report) -> Sequence[BadFile]:
+    """The images of `files` that cannot be read: known already, or by decoding all of them."""
     from lsc_engine.data.stream import read_all
 
+    if (known := split.known_bad(files)) is not None:
+        return known
     say(f"looking at {len(files):,} images of {files.base} for any that cannot be read")
     found = [each for _, _, bad in read_all(FileReader(files, 16), say, "looked at") for each in bad]
     bad = [bad_file(files, *each) for each in found]
@@ -323,12 +323,7 @@ def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
 def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
     if images == manifest.images:
         return manifest.sha256
-    digest, left = hashlib.sha256(), images * manifest.image_bytes
-    with path.open("rb") as file:
-        while left and (content := file.read(min(left, 2**23))):
-            digest.update(content)
-            left -= len(content)
-    return digest.hexdigest()
+    return hashlib.sha256(PackedReader(path, manifest, images).pixels.numpy().data).hexdigest()
 
 
 def _unpacked(files: ImageFiles, size: int, split: Split, device: torch.device, say: Report) -> ImageSource:
