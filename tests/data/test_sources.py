@@ -211,20 +211,6 @@ def test_pickle_bomb_in_a_cifar_batch_does_not_go_off(tmp_path: Path, protocol: 
     assert target.exists()
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [
-        [],
-        {b"labels": [0, 1], b"data": np.zeros((1, 3072), np.uint8)},
-        {b"labels": [10], b"data": np.zeros((1, 3072), np.uint8)},
-        {b"labels": [0], b"data": np.zeros((1, 3072), np.float32)},
-    ],
-)
-def test_cifar_batch_of_another_shape_is_refused(batch: Any) -> None:
-    with pytest.raises(LscError, match="is refused"):
-        cifar10.plain_batch(pickle.dumps(batch), "x")
-
-
 # ------------------------------------------------------------------------------------------- folders of image files
 def names(prefix: str, count: int, suffix: str = "JPEG") -> list[str]:
     return [f"{prefix}_{i:02d}.{suffix}" for i in range(count)]

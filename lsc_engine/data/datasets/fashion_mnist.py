@@ -48,32 +48,21 @@ class FashionMnist(DataSet):
     def download(self, data_dir: Place, report: Report) -> Path:
         """Fetch the four files into the data folder; where they are. LscError where the network is not there."""
         from torchvision.datasets import FashionMNIST
-        from torchvision.datasets.utils import download_url
 
         folder = data_folder(data_dir) / "fashion-mnist"
         report(f"downloading Fashion-MNIST (30 MB) into {folder}")
-        failures: list[str] = []
         waited = socket.getdefaulttimeout()
         socket.setdefaulttimeout(_SECONDS_WITHOUT_NEWS)
         try:
-            for name, md5 in FashionMNIST.resources:
-                for mirror in FashionMNIST.mirrors:
-                    try:
-                        download_url(f"{mirror}{name}", root=str(folder), filename=name, md5=md5)
-                        break
-                    except (OSError, RuntimeError) as error:
-                        failures.append(f"{mirror}{name}: {error}")
-                else:
-                    raise LscError(
-                        f"Fashion-MNIST could not be downloaded ({failures[-1]}). Install Debian's package "
-                        f"dataset-fashion-mnist, or put the four files *-ubyte.gz into {folder}"
-                    )
+            return Path(FashionMNIST(folder, download=True).raw_folder)
+        except (OSError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise LscError(
+                f"Fashion-MNIST could not be downloaded ({why}). Install Debian's package dataset-fashion-mnist, or "
+                f"put the four files *-ubyte.gz into {folder}"
+            ) from None
         finally:
             socket.setdefaulttimeout(waited)
-        found = self.locate(data_dir)
-        if found is None:
-            raise LscError(f"{folder} does not hold Fashion-MNIST after the download")
-        return found
 
     def load(self, split: str, unique: bool, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
         images, labels = ((folder or Path()) / name for name in FILES[split])
