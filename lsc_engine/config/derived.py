@@ -265,7 +265,7 @@ def bad_notes(data: Data, data_dir: Place = None) -> list[str]:
     unique, skip = data.labels == "unique", bool(data.skip_bad)
     notes = []
     for name in ("train",) if unique else ("train", "val"):
-        split = Split(data.dataset, root, name, unique, data_dir, data.classes)
+        split = Split(data.dataset, root, name, Selection.of(data, data_dir))
         with with_key(data):
             files = split.files(skip_bad=skip)
         if files is None:

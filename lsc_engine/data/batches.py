@@ -91,7 +91,8 @@ class Batches(Generic[T]):
         self._waited_before = 0.0
         """Seconds that `from_step` has waited for images read by workers; None where all images are at hand."""
         self._block = max(1, BLOCK_SAMPLES // batch_size)
-        fetched = BLOCK_BYTES.get(self.device.type, 0)
+        # Streamed images come a batch at a time.
+        fetched = 0 if self.waited is not None else BLOCK_BYTES.get(self.device.type, 0)
         self._fetch = max(1, min(self._block, fetched // (batch_size * source.image_bytes)))
 
     @property
@@ -122,15 +123,10 @@ class Batches(Generic[T]):
         for block, start in self._blocks(step):
             index, labels, target, draws = self._prepare(block)
             keys = view_keys(self.seed, block.epoch, self._positions(block, self.device)) if self._views else None
-            images = self._fetched(block, start, index, draws) if streamed is None else None
+            images = self._images(block, start, index, draws, streamed)
             numbers, known = index.split(size), labels.split(size)
-            for at in range(start - block.first, block.stop - block.first):
+            for at, pixels in enumerate(images, start - block.first):
                 rows = slice(at * size, (at + 1) * size)
-                if images is not None:
-                    pixels = next(images)
-                else:
-                    assert streamed is not None
-                    pixels = self._finish(next(streamed), draws, rows)
                 pixels = pixels if keys is None else two_views(pixels, keys[rows])
                 yield Batch(pixels, known[at], _rows(target, rows), numbers[at])
 
@@ -166,15 +162,17 @@ class Batches(Generic[T]):
             draws = draw(self.seed, block.epoch, positions, self.batch_size, self._augment_per)
         return index, labels, target, draws
 
-    def _fetched(self, block: _Block, start: int, index: Tensor, draws: Draws | None) -> Iterator[Tensor]:
-        """The images of the batches from `start` to the block's end, out of a source on the device."""
+    def _images(
+        self, block: _Block, start: int, index: Tensor, draws: Draws | None, streamed: Iterator[Tensor] | None
+    ) -> Iterator[Tensor]:
+        """The images of the batches from `start` to the block's end, `streamed` or out of a source on the device."""
         size = len(self._rows)
         for first in range(block.first, block.stop, self._fetch):
             stop = min(first + self._fetch, block.stop)
             if stop > start:
                 rows = slice((first - block.first) * size, (stop - block.first) * size)
-                images = self._finish(self.source.fetch(index[rows]).to(self.device), draws, rows)
-                yield from images.split(size)[max(0, start - first) :]
+                images = self.source.fetch(index[rows]).to(self.device) if streamed is None else next(streamed)
+                yield from self._finish(images, draws, rows).split(size)[max(0, start - first) :]
 
     def _streamed(self, step: int) -> Iterator[Tensor]:
         """uint8 images of every batch from `step` on, read by workers."""

@@ -30,7 +30,7 @@ from lsc_engine.data.class_folders import (
     same_form,
     unreadable,
 )
-from lsc_engine.data.dataset import Place, data_folder
+from lsc_engine.data.dataset import Selection, data_folder
 
 # Bad images named in one message, with their paths.
 SHOWN = 20
@@ -195,33 +195,28 @@ def no_images(base: Path) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """The image files of one split, "train" or "val", of the data set in `root`, and what is known of them.
-
-    `unique`: whether each image is a class of its own; `count`: how many classes or images (unique) are used.
-    """
+    """The image files of one split, "train" or "val", of the data set in `root`, and what is known of them."""
 
     dataset: str
     root: Path | None
     name: str
-    unique: bool
-    data_dir: Place = None
-    count: int | None = None
+    chosen: Selection
 
     @cached_property
     def stored(self) -> str:
         """The name under which it is packed: with unique labels images beside the class folders count too."""
-        return "unique" if self.unique and self.root is not None and has_loose_images(self.root) else self.name
+        return "unique" if self.chosen.unique and self.root is not None and has_loose_images(self.root) else self.name
 
     @property
     def record(self) -> Path:
         """Where it is kept which images cannot be read."""
         name = data_name(self.dataset, self.root)
-        return data_folder(self.data_dir) / "packed" / f"{name}-{self.stored}.looked.json"
+        return data_folder(self.chosen.data_dir) / "packed" / f"{name}-{self.stored}.looked.json"
 
     def files(self, *, count: int | None = None, skip_bad: bool = False) -> ImageFiles | None:
         """All of its images, or the first `count` (see `list_files`); None without such a split."""
         assert self.root is not None
-        return list_files(self.dataset, self.root, self.name, unique=self.unique, count=count, skip_bad=skip_bad)
+        return list_files(self.dataset, self.root, self.name, unique=self.chosen.unique, count=count, skip_bad=skip_bad)
 
     def known_bad(self, files: ImageFiles) -> tuple[BadFile, ...] | None:
         """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not
@@ -249,14 +244,14 @@ class Split:
 
     def bad_in_use(self, files: ImageFiles, found: Iterable[BadFile]) -> list[BadFile]:
         """Those of the entries left out of `files` and the images `found` to be bad that are used; in order."""
-        entries = sorted((*files.bad, *found))
-        return [e for e in entries if self.count is None or (e.number if self.unique else e.label) < self.count]
+        entries, count = sorted((*files.bad, *found)), self.chosen.classes
+        return [e for e in entries if count is None or (e.number if self.chosen.unique else e.label) < count]
 
     def in_use(self, labels: np.ndarray) -> int:
         """How many of the images with these labels, rising, are used."""
-        if self.unique or self.count is None:
-            return len(labels[: self.count])
-        return int(np.searchsorted(labels, self.count))
+        if self.chosen.unique or self.chosen.classes is None:
+            return len(labels[: self.chosen.classes])
+        return int(np.searchsorted(labels, self.chosen.classes))
 
     def usable(self) -> tuple[int, bool, int]:
         """Images in use that can be read, whether that is known of all of them, and how many classes are named."""
@@ -264,7 +259,7 @@ class Split:
         if files is None:
             return 0, True, 0
         bad, named = self.known_bad(files), len(files.classes)
-        return self.in_use(files.without(bad or ()).labels), bad is not None, min(self.count or named, named)
+        return self.in_use(files.without(bad or ()).labels), bad is not None, min(self.chosen.classes or named, named)
 
 
 def data_name(dataset: str, root: Path | None) -> str:

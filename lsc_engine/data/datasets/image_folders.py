@@ -40,10 +40,10 @@ class ImageFolders(DataSet):
         looks = chosen.skip_bad or facts.images is None or self.named_by_folders
         root = self.locate(chosen.data_dir, chosen.path) if looks else None
         if chosen.skip_bad and root is not None:
-            images, exact, named = Split(facts.name, root, "train", unique, chosen.data_dir, classes).usable()
+            images, exact, named = Split(facts.name, root, "train", chosen).usable()
             if unique:
                 return Counts(images, images, 0, exact)
-            val_images, val_exact, _ = Split(facts.name, root, "val", unique, chosen.data_dir, classes).usable()
+            val_images, val_exact, _ = Split(facts.name, root, "val", chosen).usable()
             return Counts(images, named, val_images, exact and val_exact)
         if unique:
             used = classes if classes is not None else self._files(root) if facts.images is None else facts.images
@@ -139,7 +139,7 @@ class ImageFolders(DataSet):
         root = self.locate(chosen.data_dir, chosen.path)
         if root is None and not facts.places:
             raise UsageError(self.missing(chosen.data_dir, chosen.path))
-        part = Split(facts.name, root, split, chosen.unique, chosen.data_dir, chosen.classes)
+        part = Split(facts.name, root, split, chosen)
         target = _target(part, size)
         manifest = read_manifest(target)
         if root is None:
@@ -181,7 +181,7 @@ class ImageFolders(DataSet):
             return None
         reports = []
         for name in ("train",) if chosen.unique else ("train", "val"):
-            part = Split(self.facts.name, root, name, chosen.unique, chosen.data_dir, chosen.classes)
+            part = Split(self.facts.name, root, name, chosen)
             files = part.files(skip_bad=True)
             if files is None:
                 continue
@@ -255,9 +255,9 @@ def pack_dataset(
     if (short := chosen.shortfall(Selection(path=path, data_dir=data_dir))) is not None:
         say(f"note: {short}")
     layout = read_layout(dataset, root)
-    splits = [Split(dataset, root, name, False, data_dir) for name in ("train", "val") if layout.classes]
+    splits = [Split(dataset, root, name, Selection(data_dir=data_dir)) for name in ("train", "val") if layout.classes]
     if has_loose_images(root):
-        splits.append(Split(dataset, root, "train", True, data_dir))
+        splits.append(Split(dataset, root, "train", Selection(unique=True, data_dir=data_dir)))
     done, reports = [], []
     for split in splits:
         files = split.files()
@@ -293,7 +293,7 @@ def _leave_out(split: Split, files: ImageFiles, found: Sequence[BadFile], skip_b
 
 
 def _target(split: Split, size: int) -> Path:
-    return packed_path(data_folder(split.data_dir), split.dataset, split.stored, size, split.root)
+    return packed_path(data_folder(split.chosen.data_dir), split.dataset, split.stored, size, split.root)
 
 
 def _pack(
@@ -358,12 +358,12 @@ def _source(
     reader: Reader, pixels: Tensor | None, labels: np.ndarray, names: Sequence[str], split: Split, device: torch.device
 ) -> ImageSource:
     """Images that lie on the device as `pixels`, else are read by `reader`."""
-    table = None if split.unique else torch.from_numpy(labels)
-    classes = len(labels) if split.unique else min(split.count or len(names), len(names))
+    table = None if split.chosen.unique else torch.from_numpy(labels)
+    classes = len(labels) if split.chosen.unique else min(split.chosen.classes or len(names), len(names))
     source: ImageSource
     if pixels is not None:
         source = TensorSource(pixels, table, classes=classes, device=device)
     else:
         source = StreamedSource(reader, table, images=len(labels), classes=classes, device=device)
-    source.class_names = () if split.unique else tuple(names[:classes])
+    source.class_names = () if split.chosen.unique else tuple(names[:classes])
     return source
