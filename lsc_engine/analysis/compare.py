@@ -23,9 +23,9 @@ from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
-UNREADABLE = "settings unreadable"
+UNREADABLE, NO_BASELINE = "settings unreadable", "no baseline"
 SHARED, UNSTEADY = "shared GPU", "unsteady seconds"
-NO_VERDICT = {UNREADABLE, OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, THROTTLED, UNSTEADY}
+NO_VERDICT = {UNREADABLE, NO_BASELINE, OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, THROTTLED, UNSTEADY}
 # Of seconds where one run was compiled and the other, of the same settings in this, was not.
 UNCOMPILED = "not compiled alike"
 # Seconds per step of the seeds of one variant that differ by more than this come from the machine, not the method.
@@ -105,10 +105,11 @@ class Row:
 
     @property
     def at_trivial_loss(self) -> str | None:
-        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning."""
+        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning, once all of
+        its runs have ended."""
         loss, accuracy = (self.last.get(name, [None])[0] for name in ("train/loss", "train/accuracy"))
         constant, chance = self.trivial.loss, self.trivial.chance
-        if loss is None or constant is None or loss < (1 - _NEAR) * constant:
+        if loss is None or constant is None or loss < (1 - _NEAR) * constant or not {*self.states.values()} <= ENDED:
             return None
         if not math.isfinite(loss):
             return "without a loss at its end, which is not finite"
@@ -257,6 +258,8 @@ def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
     devices = {device_kind(one.device) for one in status.values()}
     row.device = devices.pop() if len(devices) == 1 else "mixed"
     sources = [run.source for run in runs]
+    if isinstance(trivial := sources[0].get("trivial"), dict):
+        row.trivial = TrivialBaseline(number_of(trivial.get("chance")), number_of(trivial.get("loss")))
     paces = [pace for run in runs if (pace := _pace(run)) is not None]
     unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
     shared = any(source.get("shared_gpu") is True for source in sources)
@@ -310,6 +313,8 @@ def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
                 note = OTHER_DATA
             elif is_loss(metric) and (row.group != base.group or row.group == "?"):
                 note = OTHER_LOSS
+            elif base.at_trivial_loss is not None:
+                note = NO_BASELINE
             faster[unit] = Speedup(note=note) if note else speedup(pair[0], pair[1], unit)
         found.append(LevelResult(metric, level, sides[0], faster))
     return found
@@ -350,10 +355,12 @@ def _notes(row: Row, base: Row) -> list[str]:
     diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
     undecided = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
     undecided += [f"seed {seed} not started" for seed in row.absent]
+    stuck = row.at_trivial_loss if row is base else None
     lost = [f"{one.metric} {one.level:g}" for one in row.levels if any(time.lost for time in one.by_seed.values())]
     empty = [f"seed {run.seed}" for run in row.runs if row.states.get(run.seed) in ENDED and not run.metric_names()]
     sentences = {
         f"{base.label} and {row.label} train on different data: no speed-up": other_data,
+        f"{row.label} is {stuck}: no speed-up against it": stuck,
         f"{row.label} has another loss than {base.label}: their losses are not compared": (
             not other_data and row.group != base.group
         ),

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.folder.layout import CLASS_MEANS
 from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.training import checkpointing, step, vector_choice
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
@@ -36,6 +38,7 @@ from lsc_engine.training.mesh import PartedGradient, PeerLostError
 from lsc_engine.training.run_images import check_images, fingerprint, fingerprint_diff, open_images, record_images
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 from lsc_engine.training.signals import Interrupted
+from lsc_engine.training.trivial_baseline import trivial_baseline_of
 
 
 class Clock:
@@ -230,6 +233,7 @@ class Trainer:
 
         self._measure_also()
         self._write_class_means()
+        self._record_trivial_baseline()
         return "finished"
 
     def train_step(self, batch: Batch[Tensor]) -> Tensor:
@@ -611,6 +615,13 @@ class Trainer:
         if values:
             self.writer.metrics(self.step, self.epoch, self.clock.seconds, values)
             self._report(values)
+
+    def _record_trivial_baseline(self) -> None:
+        """What comparisons need to know a run that has learned nothing, as far as it is found in no time."""
+        if not self.mesh.rank:
+            run = self.run
+            found = trivial_baseline_of(self.config, open_run(run.folder), run.data_dir, search=False)
+            self.writer.record(trivial=asdict(found))
 
     def _write_class_means(self) -> None:
         """class_means.safetensors after the last step, if the preset wants it. Interrupted by a stop."""

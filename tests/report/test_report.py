@@ -16,12 +16,13 @@ from lsc_engine.analysis.study_values import from_csv
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.check import check_reports
 from lsc_engine.report.report import PAGE, write_index, write_report
-from lsc_engine.report.study_data import collect, constant_loss, read_back, values_of
+from lsc_engine.report.study_data import collect, read_back, values_of
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import find_study, list_studies
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import plan_actions
 from lsc_engine.training.embedding_metrics import BINS, DISTANT, VOTERS
+from lsc_engine.training.trivial_baseline import constant_loss
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 
@@ -305,6 +306,8 @@ def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> 
     run = open_run("means/A/seed-0", [trained])
     config = load_run_config(run.path / "preset.toml")
     found = constant_loss(config, run, 10, None)
+    # Comparisons, which load no torch, read it in the run folder.
+    assert run.source["trivial"] == {"chance": 0.1, "loss": found}
     head = build_head(config, classes=10, dim=3, seed=0)
     assert isinstance(head, LscHead)
     # Any direction, tried blindly, does no better.

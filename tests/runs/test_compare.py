@@ -132,6 +132,23 @@ def test_seconds_on_a_shared_gpu_are_not_compared(make_run: MakeRun, tmp_path: P
     assert any("did not have its GPU alone" in note for note in found.notes)
 
 
+def test_a_baseline_stuck_at_its_trivial_loss_is_none(make_run: MakeRun, tmp_path: Path) -> None:
+    """At the loss that its run folder records for the best constant answer, and not while it may still learn."""
+    for variant, speed, state in (("a", 0.0, "finished"), ("b", 1.0, "finished"), ("young", 0.0, "stopped")):
+        folder = make_run(variant=variant)
+        train(folder, speed, state=state)
+        source = json.loads((folder / "source.json").read_text())
+        (folder / "source.json").write_text(json.dumps(source | {"trivial": {"chance": 0.0, "loss": 1.0}}))
+    runs = list_runs([tmp_path / "runs"])
+    found = compare(runs[:2], levels={"train/accuracy": [0.5]})
+    assert {speed.note for speed in found.rows[1].levels[0].faster.values()} == {"no baseline"}
+    assert [one["verdict"] for one in to_json(found)["verdicts"]] == ["no baseline"]
+    stuck = "is stuck at its trivial loss, 1 where the best constant answer has 1: no speed-up against it"
+    assert [note for note in found.notes if "stuck" in note] == [f"{runs[0].label} {stuck}"]
+    others = (compare(runs[:2], baseline="b"), compare(runs[1:], baseline="young"))
+    assert not any("stuck" in note for one in others for note in one.notes)
+
+
 def told_compiled(folder: Path, compiled: bool, why: str | None = None) -> None:
     source = json.loads((folder / "source.json").read_text())
     (folder / "source.json").write_text(json.dumps(source | {"compiled": compiled, "eager": why}))
