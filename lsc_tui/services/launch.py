@@ -138,6 +138,8 @@ def launch_words(form: Form, out: Outcome, store: Store) -> str:
     else:
         slots = form.device.split(",") if form.device[:1].isdigit() else []
     what = counted(total - out.tries, "run") + (f" after {counted(out.tries, 'try', 'tries')}" if out.tries else "")
+    # Its name is taken by other runs: these go into a study beside it.
+    what += f" as {form.study}" if form.wanted not in ("", form.study) else ""
     if not slots:
         where = "the CPU" if form.device in ("cpu", "auto") else form.device
         return f"launch {what} on {where}" + (", one after the other?" if total > 1 else "?")

@@ -231,6 +231,9 @@ def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     out = Outcome(runs=("a", "b", "c"))
     assert launch_words(f, out, WithGpus()) == "launch 3 runs, 1 now on GPU 1, 2 queued?"  # type: ignore[arg-type]
     assert launch_words(f, out, Without()) == "launch 3 runs on the CPU, one after the other?"  # type: ignore[arg-type]
+    f.wanted, f.study = "tiny", "tiny-2"
+    words = "launch 3 runs as tiny-2 on the CPU, one after the other?"
+    assert launch_words(f, out, Without()) == words  # type: ignore[arg-type]
     assert launch_argv(f, tmp_path / "p.toml", "submit")[0] == "submit"
 
 

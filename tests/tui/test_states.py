@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from tui_helpers import make_app, settle
 
 from lsc_tui.screens.new_run.screen import NewScreen
+from lsc_tui.screens.vectors import systems
 from lsc_tui.services.form_check import Sizes
 from tests.waiting import pause_until
 
@@ -124,6 +125,9 @@ def test_state(
     lay_out(folder.parent, monkeypatch)
     # Parameters are counted by another process, at a time of its own.
     monkeypatch.setattr(Sizes, "ask", lambda self, outcome, data_dir: None)
+    # What other tests have counted.
+    monkeypatch.setattr(systems, "CROWDING", {})
+    monkeypatch.setattr(systems, "HISTOGRAMS", {})
     app = make_app(folder)
 
     async def before(pilot: Pilot[Any]) -> None:

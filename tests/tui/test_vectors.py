@@ -293,6 +293,12 @@ def test_the_table_comes_before_the_words_of_codes_are_counted(monkeypatch: pyte
     assert row.near[0] == counted[0][1]
 
 
+async def test_the_source_of_a_system_is_whole_in_the_wide_layout(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        await enter(app, pilot)
+        assert "2510.04090 Fig. 2b " in text_of(app)
+
+
 @pytest.mark.slow
 async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving through the systems and sorting them counts nothing long in this process, which answers keys."""
@@ -333,7 +339,9 @@ async def test_a_long_histogram_is_counted_elsewhere(runs: Path) -> None:
 @pytest.mark.parametrize("theme", ["lsc-dark", "lsc-light"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_vectors_looks(runs: Path, snap_compare: Any, size: tuple[int, int], theme: str) -> None:
-    CROWDING.clear()  # what other tests have counted
+    # What other tests have counted.
+    CROWDING.clear()
+    drawing.HISTOGRAMS.clear()
     app = make_app(runs, theme=theme)
 
     async def before(pilot: Pilot[Any]) -> None:

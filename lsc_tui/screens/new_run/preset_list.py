@@ -277,7 +277,9 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         rows |= {"data": data, "before": f"{done if found else 'never run here'}{took}"}
     out: list[Line] = []
     for name, text in rows.items():
-        for i, line in enumerate((wrap(text, width - 9) if tall else [text])[:3]):
+        lines = wrap(text, width - 9) if tall else [text]
+        lines = lines if len(lines) <= 3 else [*lines[:2], f"{lines[2]} {lines[3]}"]
+        for i, line in enumerate(lines):
             out.append([(fit(f" {name}" if i == 0 else "", 8), "dim"), (fit(line, width - 8), "")])
     return out[:height]
 

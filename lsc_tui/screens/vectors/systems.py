@@ -314,7 +314,7 @@ def header(wide: bool, sort: str, arrow: str) -> Line:
         title, width = both.wide if wide else both.narrow
         out.append((fit(arrow * (sort == column) + title, width, ">"), column))
     out = [(text, "accent" if column == sort else "dim") for text, column in out]
-    return [*out, ("   EXACT LABEL   PAPER", "dim")] if wide else out
+    return [*out, ("   EXACT LABEL  PAPER", "dim")] if wide else out
 
 
 def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
@@ -326,7 +326,7 @@ def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
     line: Line = [(mark, "accent"), (text, "bold" if here else ""), (fit(n, room - len(text), ">"), "")]
     for column in list(COLUMNS.values())[2:]:
         line.append((fit(column.text(row, wide), (column.wide if wide else column.narrow)[1], ">"), ""))
-    line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")] if wide else []
+    line += [(f"{known.decode:>14}  ", ""), (known.source, "dim")] if wide else []
     line = pad(line, width - wide)
     line = [(text, style or "dim" * row.outside) for text, style in line]
     return over(pad(line, width), "cursor") if here else pad(line, width)
