@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from lsc_engine.common.errors import UsageError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -127,10 +128,10 @@ def images_in(folders: Iterable[Path], dataset: str = "folder", *, skip_bad: boo
     return [0 if isinstance(count, FolderError) else count for count in found]
 
 
-def in_threads(work: Callable[[Path], T], folders: Iterable[Path]) -> Iterator[T | FolderError]:
+def in_threads(work: Callable[[S], T], folders: Iterable[S]) -> Iterator[T | FolderError]:
     """`work(folder)` of each folder in order, or the FolderError that it raised."""
 
-    def attempt(folder: Path) -> T | FolderError:
+    def attempt(folder: S) -> T | FolderError:
         try:
             return work(folder)
         except FolderError as error:

@@ -131,7 +131,7 @@ def list_files(
     bad, faults, total = list[BadFile](), list[str](), 0
     names = [np.zeros(0, dtype="S1")]
     labels, stamps = [np.zeros(0, dtype=np.int32)], [np.zeros((0, 3), dtype=np.int64)]
-    contents = in_threads(lambda folder: _sorted_out(dataset, folder), [base / folder for _, folder in places])
+    contents = in_threads(lambda folder: _sorted_out(dataset, base, folder), [folder for _, folder in places])
     for (label, folder), found in zip(places, contents, strict=True):
         if isinstance(found, _DiskError):
             raise found
@@ -141,7 +141,7 @@ def list_files(
             continue
         good, of_good, of_bad = found
         bad += [BadFile(total + at, path, why, label) for at, path, why in of_bad]
-        names.append(np.array([os.fsencode(os.path.join(folder, file)) for file in good] or [b""])[: len(good)])
+        names.append(good)
         labels.append(np.full(len(good), label, dtype=np.int32))
         stamps.append(of_good)
         total += len(good)
@@ -163,14 +163,15 @@ class _DiskError(FolderError):
     """A disk that fails, which must not leave images out."""
 
 
-def _sorted_out(dataset: str, folder: Path) -> tuple[list[str], np.ndarray, list[tuple[int, str, str]]]:
-    """The images of a folder; their sizes and times, int64 [N, 3]; (place among them, path, why) of entries that cannot
-    be images. FolderError where the folder itself, or the disk, cannot be read."""
-    good: list[str] = []
+def _sorted_out(dataset: str, base: Path, folder: str) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str, str]]]:
+    """The images of a folder in `base`: names bytes [N] below `base`; sizes and times, int64 [N, 3]; (place among them,
+    path, why) of entries that cannot be images. FolderError where the folder itself, or the disk, cannot be read."""
+    good: list[bytes] = []
     stamps: list[tuple[int, int, int]] = []
     bad: list[tuple[int, str, str]] = []
-    for name in image_names(folder, dataset):
-        path = f"{folder}/{name}"
+    below = os.path.join(folder, "")
+    for name in image_names(base / folder, dataset):
+        path = f"{base}/{below}{name}"
         try:
             entry = os.stat(path)
             why = file_fault(entry) or (None if os.access(path, os.R_OK) else _DENIED)
@@ -179,11 +180,11 @@ def _sorted_out(dataset: str, folder: Path) -> tuple[list[str], np.ndarray, list
             if why is None:
                 raise _DiskError(unreadable(Path(path), error)) from None
         if why is None:
-            good.append(name)
+            good.append(os.fsencode(below + name))
             stamps.append((entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
         else:
             bad.append((len(good), path, why))
-    return good, np.array(stamps, dtype=np.int64).reshape(-1, 3), bad
+    return np.array(good or [b""])[: len(good)], np.array(stamps, dtype=np.int64).reshape(-1, 3), bad
 
 
 def no_images(base: Path) -> str:
