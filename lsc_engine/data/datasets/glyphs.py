@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -123,39 +122,34 @@ def _files(folder: Place) -> list[str]:
 def _read(stamp: tuple[tuple[str, int, int], ...]) -> Fonts:
     faces: dict[tuple[str, str], Face] = {}
     for file, _, _ in stamp:
-        for face, style in _faces(file, set(faces)):
-            faces.setdefault((face.name, style), face)
+        _add_faces(file, faces)
     held_out, order = _split(list(faces.values()))
     ordered = sorted(faces.items(), key=lambda item: (item[1].family in held_out, item[1].family, item[0]))
     key = hashlib.sha256(repr((_FORMAT, stamp)).encode()).hexdigest()[:16]
     return Fonts(tuple(face for _, face in ordered), held_out, order, key)
 
 
-def _faces(file: str, known: set[tuple[str, str]]) -> Iterator[tuple[Face, str]]:
-    """The faces in a file with their styles, but those `known`, which other regions of a design are; none of a file
+def _add_faces(file: str, faces: dict[tuple[str, str], Face]) -> None:
+    """Add the faces in a file by name and style, but those known, which other regions of a design are; none of a file
     that is damaged or has pictures in colour."""
     # It comes with matplotlib.
     from fontTools.ttLib import TTCollection, TTFont, TTLibError
 
-    try:
-        with open(file, "rb") as opened:
-            several = opened.read(4) == b"ttcf"
+    with contextlib.suppress(OSError, TTLibError, ValueError, KeyError, AssertionError), open(file, "rb") as opened:
+        several = opened.read(4) == b"ttcf"
+        opened.seek(0)
+        for number in range(len(TTCollection(opened, lazy=True)) if several else 1):
             opened.seek(0)
-            for number in range(len(TTCollection(opened, lazy=True)) if several else 1):
-                opened.seek(0)
-                font = TTFont(opened, fontNumber=number, lazy=True)
-                names = font["name"]
-                whole = names.getDebugName(16) or names.getDebugName(1) or Path(file).stem
-                style = names.getDebugName(17) or names.getDebugName(2) or ""
-                name = " ".join(word for word in whole.split() if word not in _REGIONS)
-                if (name, style) in known or any(table in font for table in _COLOURED):
-                    continue
-                known.add((name, style))
-                cmap = font.getBestCmap() or {}
-                drawn = frozenset(code for code, glyph in cmap.items() if glyph != ".notdef" and _can_be_class(code))
-                yield Face(file, number, name, design(name), drawn), style
-    except (OSError, TTLibError, ValueError, KeyError, AssertionError):
-        return
+            font = TTFont(opened, fontNumber=number, lazy=True)
+            names = font["name"]
+            whole = names.getDebugName(16) or names.getDebugName(1) or Path(file).stem
+            style = names.getDebugName(17) or names.getDebugName(2) or ""
+            name = " ".join(word for word in whole.split() if word not in _REGIONS)
+            if (name, style) in faces or any(table in font for table in _COLOURED):
+                continue
+            cmap = font.getBestCmap() or {}
+            drawn = frozenset(code for code, glyph in cmap.items() if glyph != ".notdef" and _can_be_class(code))
+            faces[name, style] = Face(file, number, name, design(name), drawn)
 
 
 @cache
