@@ -152,6 +152,12 @@ class LscApp(App[None], inherit_bindings=False):
             self.screen.take_paste(event.text)
         elif event.key == "ctrl+c":
             self.leave_on_second()
+        elif event.key.startswith("alt+") and event.character is not None:
+            # A terminal, and tmux for half a second, make one key of Esc and the letter behind it. Esc would drop the
+            # text of an open field, where such a key is more often meant to move by words: there it does nothing.
+            for key, character in (("escape", None), (event.character, event.character)):
+                if getattr(self.screen, "field", None) is None:
+                    await self.screen.take_key(events.Key(key, character))
         else:
             await self.screen.take_key(event)
 

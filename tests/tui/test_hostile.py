@@ -238,6 +238,34 @@ async def test_keys_struck_faster_than_an_overlay_closes(runs: Path) -> None:
             assert [type(screen).__name__ for screen in app.screen_stack] == ["RunsScreen"]
 
 
+async def test_a_letter_right_after_esc_answers_no_question_and_enters_no_field(runs: Path) -> None:
+    """Terminals make one key of the two, `alt+k`, whose character is an answer and printable."""
+    async with open_app(runs) as (app, pilot):
+        screen = app.lsc_screen
+        answered: list[str] = []
+        screen.ask("stop it?", {"k": ("kill now", lambda: answered.append("k"))})
+        await pilot.pause()
+        table = screen.table  # type: ignore[attr-defined]
+        await pilot.press("down")  # no answer: closes the question
+        assert screen._question is None
+        before = table.cursor
+        screen.ask("stop it?", {"k": ("kill now", lambda: answered.append("k"))})
+        await pilot.pause()
+        app.post_message(events.Key("alt+j", "j"))
+        await pilot.pause()
+        assert (screen._question, table.cursor) == (None, before + 1), "Esc, then j"
+        screen.ask("stop it?", {"k": ("kill now", lambda: answered.append("k"))})
+        await pilot.pause()
+        app.post_message(events.Key("alt+k", "k"))
+        await pilot.pause()
+        assert (screen._question, table.cursor, answered) == (None, before, [])
+        await pilot.press("n", "a")
+        app.post_message(events.Key("alt+b", "b"))
+        await pilot.pause()
+        assert screen.field is not None
+        assert screen.field.value == "a"
+
+
 async def test_runs_that_appear_change_and_vanish(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         before = len(app.store.runs)
