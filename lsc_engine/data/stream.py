@@ -132,7 +132,10 @@ def _answers(
 
     before = set(multiprocessing.active_children())
     # Forked whatever is Python's default: others would import everything anew.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin_worker, (read, shared))
+    try:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin_worker, (read, shared))
+    except OSError as error:  # their locks are files in /dev/shm, of a page each
+        raise LscError(f"data workers cannot be started: {error.strerror or error}; make room in /dev/shm") from None
     try:
         for number, request in enumerate(requests):
             under_way.append((number % places, pool.submit(_fill, number % places, request.numpy())))

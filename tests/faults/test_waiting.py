@@ -154,6 +154,11 @@ def test_little_shared_memory_trains_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert outcome(folder) == outcome(wide)
     assert "Traceback" not in done.stderr
+    folder = many(place(tmp_path / "none", preset))
+    done = little("4k", sys.executable, "-m", "lsc_engine", "run", "t.toml", "--device", "cpu", cwd=folder)
+    assert done.returncode == 1
+    assert "data workers cannot be started: No space left on device; make room in /dev/shm" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_large_batches_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
