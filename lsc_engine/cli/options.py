@@ -76,16 +76,16 @@ def opt(flag: str, metavar: str | None, help: str, **more: Any) -> Any:
     return typer.Option(*flag.split(), metavar=metavar, help=help, **more)
 
 
-def number(flag: str, metavar: str, help: str, kind: type[int | float] = int, **more: Any) -> Any:
+def num(flag: str, metavar: str, help: str, kind: type[int | float] = int, **more: Any) -> Any:
     """An option of one number, at least `min` if `more` has it."""
-    name, least = flag.split()[0], more.get("min")
+    least = more.get("min")
+    what = ("a whole number" if kind is int else "a number") + ("" if least is None else f" of {least} or more")
 
     def parse(text: str) -> int | float:
         with contextlib.suppress(ValueError):
             if least is None or kind(text) >= least:
                 return kind(text)
-        words = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name}: {quoted(text)} is not {words}" + ("" if least is None else f" of {least} or more"))
+        raise UsageError(f"{flag.split()[0]}: {quoted(text)} is not {what}")
 
     return opt(flag, metavar, help, parser=parse, **more)
 
@@ -114,9 +114,7 @@ Preset = Annotated[str, arg("PRESET", "A preset file, or the name of a shipped p
 OneRun = Annotated[str, arg("RUN", "Run id, a unique part of one, short id or path.")]
 RunOrStudy = Annotated[str, arg("RUN", "A run, or a study for all of its runs.")]
 ManyRuns = Annotated[list[str], arg("RUN", "Runs, or a study for all of its runs.")]
-At = Annotated[
-    int | None, number("--at", "STEP", "The checkpoint's step. Default: the newest good; to export, the best.")
-]
+At = Annotated[int | None, num("--at", "STEP", "The checkpoint's step. Default: the newest good; to export, the best.")]
 Baseline = Annotated[str | None, opt("--baseline", "VARIANT", "Variant to compare with.")]
 Metrics = Annotated[list[str] | None, opt("--metric", "NAME", "Draw this metric; may be repeated.")]
 
@@ -133,7 +131,7 @@ DataDir = Annotated[Path | None, opt("--data-dir", "DIR", "Data sets. Default: $
 ImageDir = Annotated[str | None, opt("--path", "DIR", "The folder of the images; required for folder.")]
 Device = Annotated[str, opt("--device", "DEVICE", "auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[str | None, opt("--gpus", "LIST", "GPUs to use: auto (all idle ones) or a list such as 0,1.")]
-GpusPerRun = Annotated[int, number("--gpus-per-run", "N", "Processes of each run, each on a GPU or all on CPU.", min=1)]
+GpusPerRun = Annotated[int, num("--gpus-per-run", "N", "Processes of each run, each on a GPU or all on CPU.", min=1)]
 Plugins = Annotated[list[Path] | None, opt("--plugin", "FILE.py", "Own models, systems, losses or data; repeatable.")]
 Wait = Annotated[bool, opt("--wait", None, "Wait until what other processes train is finished or free.")]
 Detach = Annotated[bool, opt("--detach", None, "Run in the background.")]

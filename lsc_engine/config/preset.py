@@ -29,14 +29,7 @@ from lsc_engine.config.schema import (
     setting_keys,
 )
 from lsc_engine.config.typed import seeds_fault
-from lsc_engine.config.validation_errors import (
-    ValidationIssue,
-    in_entry,
-    not_a_table,
-    unknown,
-    validate,
-    validate_settings,
-)
+from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate, validate_settings
 from lsc_engine.config.values import DATASET_NAMES, DIM_MAX, Meta, checked, listed, system
 
 Part = TypeVar("Part", bound=Section)
@@ -395,39 +388,41 @@ def _claims(given: Any, issues: list[ValidationIssue]) -> tuple[Claim, ...]:
     fitting = {"margin": ("better", "similar", "equal"), "threshold": ("works", "fails")}
     for number, table in enumerate(given, 1):
         claim, mistakes = validate(Claim, table, "claims")
-        issues += [ValidationIssue(one.key, in_entry(number, one.message)) for one in mistakes]
+        issues += [one.in_entry(number) for one in mistakes]
         if claim is not None:
             found.append(claim)
             for key, results in fitting.items():
                 if getattr(claim, key) is not None and claim.result not in results:
                     sentence = f"goes with is = {' or '.join(map(quoted, results))}"
-                    issues.append(ValidationIssue(f"claims.{key}", in_entry(number, sentence)))
+                    issues.append(ValidationIssue(f"claims.{key}", sentence).in_entry(number))
     return tuple(found)
 
 
 def name_issues(reporting: Reporting, kind: str, variants: Sequence[str]) -> list[ValidationIssue]:
     """Variants, or data sets, that the report tables name and the preset does not have."""
-    found: list[tuple[str, str]] = []
+    found: list[ValidationIssue] = []
     if reporting.paper is not None and kind in ("train", "data"):
         known = list(reporting.datasets.names) if reporting.datasets is not None else list(variants)
         what = "variant" if kind == "train" else "data set"
         for name in reporting.paper.values:
             if name not in known:
                 sentence = f"no {what} of this preset has this name; {did_you_mean(name, known)}"
-                found.append((f"paper.values.{quoted(name)}", sentence))
+                found.append(ValidationIssue(f"paper.values.{quoted(name)}", sentence))
     for number, claim in enumerate(reporting.claims, 1):
         for key, named in (("variant", claim.variant), ("against", claim.against)):
             if named is not None and named not in variants:
                 sentence = f"no variant {quoted(named)}; {did_you_mean(named, variants)}"
-                found.append((f"claims.{key}", in_entry(number, sentence)))
+                found.append(ValidationIssue(f"claims.{key}", sentence).in_entry(number))
         if claim.against == claim.variant:
-            found.append(("claims.against", in_entry(number, "a variant cannot be compared with itself")))
+            issue = ValidationIssue("claims.against", "a variant cannot be compared with itself")
+            found.append(issue.in_entry(number))
     if (bench := reporting.bench) is not None:
         for number, bound in enumerate(bench.claims, 1):
             if bound.at_least is None and bound.at_most is None and bound.spread is None:
-                found.append(("bench.claims", in_entry(number, "needs a bound: at_least, at_most or spread")))
+                issue = ValidationIssue("bench.claims", "needs a bound: at_least, at_most or spread")
+                found.append(issue.in_entry(number))
         for name in bench.arguments:
             if name not in bench.names:
                 sentence = f"bench.names does not name it; {did_you_mean(name, bench.names)}"
-                found.append((f"bench.arguments.{quoted(name)}", sentence))
-    return [ValidationIssue(key, sentence) for key, sentence in found]
+                found.append(ValidationIssue(f"bench.arguments.{quoted(name)}", sentence))
+    return found

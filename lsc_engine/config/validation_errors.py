@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -63,6 +63,10 @@ class ValidationIssue:
     message: str
     variant: str | None = None
 
+    def in_entry(self, number: int) -> ValidationIssue:
+        """Of an entry of the list that the key names; the first is 1."""
+        return replace(self, message=f"in entry {number}: {self.message}")
+
     def sentence(self, file: str) -> str:
         """The mistake with its place, for the command line."""
         where = f' variant "{self.variant}":' if self.variant is not None else ""
@@ -116,16 +120,11 @@ def unknown(name: str, allowed: Iterable[str]) -> str:
     return f"unknown key; {FOREIGN.get(name) or did_you_mean(name, allowed)}"
 
 
-def in_entry(number: int, message: str) -> str:
-    """The message on an entry of the list that a key names; the first is 1."""
-    return f"in entry {number}: {message}"
-
-
 def _located(name: str, path: Iterable[Any], message: str) -> ValidationIssue:
     keys = [name] if name else []
     for part in path:
         if isinstance(part, int):
-            message = in_entry(part + 1, message)
+            message = f"in entry {part + 1}: {message}"
         else:
             plain = part.replace("_", "").replace("-", "").isalnum() and part.isascii()
             keys.append(part if plain else quoted(part))

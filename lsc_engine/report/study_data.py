@@ -66,7 +66,7 @@ class StudyData:
 
     def describe_rows(self) -> None:
         """Read the settings and the trivial baseline of each row, unless they are of another version."""
-        from lsc_engine.training.trivial_baseline import trivial_baseline_of
+        from lsc_engine.training.trained_run import trivial_baseline_of
 
         for row in self.rows:
             try:

@@ -38,7 +38,7 @@ from lsc_engine.training.mesh import PartedGradient, PeerLostError
 from lsc_engine.training.run_images import check_images, fingerprint, fingerprint_diff, open_images, record_images
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 from lsc_engine.training.signals import Interrupted
-from lsc_engine.training.trivial_baseline import trivial_baseline_of
+from lsc_engine.training.trained_run import trivial_baseline_of
 
 
 class Clock:
@@ -233,7 +233,9 @@ class Trainer:
 
         self._measure_also()
         self._write_class_means()
-        self._record_trivial_baseline()
+        # What comparisons need to know a run that has learned nothing, as far as it is found in no time.
+        trivial = trivial_baseline_of(self.config, open_run(self.run.folder), self.run.data_dir, search=False)
+        self.writer.record(trivial=asdict(trivial))
         return "finished"
 
     def train_step(self, batch: Batch[Tensor]) -> Tensor:
@@ -615,13 +617,6 @@ class Trainer:
         if values:
             self.writer.metrics(self.step, self.epoch, self.clock.seconds, values)
             self._report(values)
-
-    def _record_trivial_baseline(self) -> None:
-        """What comparisons need to know a run that has learned nothing, as far as it is found in no time."""
-        if not self.mesh.rank:
-            run = self.run
-            found = trivial_baseline_of(self.config, open_run(run.folder), run.data_dir, search=False)
-            self.writer.record(trivial=asdict(found))
 
     def _write_class_means(self) -> None:
         """class_means.safetensors after the last step, if the preset wants it. Interrupted by a stop."""

@@ -166,7 +166,7 @@ def test_nmin_loads_no_torch() -> None:
         (("vectors", "V21", "--n", "5", "--csv", "x.toml"), "--csv x.toml: the name must end in .csv"),
         (("vectors", "V21", "--n", "4", "--classes", "100"), "12 vectors, 100 are needed. Take n >= 7"),
         (("nmin", "1" * 41), "is too many, 10^36 at most"),
-        (("vectors", "V21", "--n", "5", "--limit", "0"), "--limit: 0"),
+        (("vectors", "V21", "--n", "5", "--limit", "0"), '--limit: "0" is not a whole number of 1 or more'),
         (("vectors", "file:none.npy", "--n", "5"), "No such file"),
         (("vectors", "embeddings:@ce", "--n", "5"), "embed"),
     ],

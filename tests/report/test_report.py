@@ -22,7 +22,7 @@ from lsc_engine.runs.read.studies import find_study, list_studies
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import plan_actions
 from lsc_engine.training.embedding_metrics import BINS, DISTANT, VOTERS
-from lsc_engine.training.trivial_baseline import constant_loss
+from lsc_engine.training.trained_run import constant_loss
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 

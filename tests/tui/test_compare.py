@@ -20,7 +20,7 @@ from samples import fix
 from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
-from lsc_engine.analysis.compare import compare
+from lsc_engine.analysis.compare import TrivialBaseline, compare
 from lsc_engine.analysis.saved_views import read_view
 from lsc_engine.charts.chart import Series, draw
 from lsc_engine.cli.results import study_text
@@ -130,6 +130,9 @@ async def test_the_verdict_is_told_by_accuracy_and_by_loss(study: Path) -> None:
         await pause_until(pilot, lambda: "running" not in str([row.states for row in shown(screen).rows]))
         await settle(app, pilot)
         assert "─ verdict ─" in text_of(app)
+        found = shown(screen)
+        found.base.trivial = TrivialBaseline(1.0, found.base.last["train/loss"][0])
+        assert "a is stuck at its trivial loss, " in str(verdict_lines(found, 200))
 
 
 def _unequal(screen: CompareScreen) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsc_engine.cli.options import DataDir, ImageDir, Json, RunsDir, arg, command, number, opt
+from lsc_engine.cli.options import DataDir, ImageDir, Json, RunsDir, arg, command, num, opt
 from lsc_engine.cli.output import answer, message, print_json, printable, table
 from lsc_engine.common.errors import UsageError
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @command("pack")
 def pack(
     dataset: Annotated[str, arg("DATASET", "imagenet, cinic10 or folder.", show_default=False)],
-    size: Annotated[int, number("--size", "PIXELS", "Height and width in pixels.", show_default=False)],
+    size: Annotated[int, num("--size", "PIXELS", "Height and width in pixels.", show_default=False)],
     path: ImageDir = None,
     data_dir: DataDir = None,
-    workers: Annotated[int | None, number("--workers", "N", "Processes. Default: one per core.", min=0)] = None,
+    workers: Annotated[int | None, num("--workers", "N", "Processes. Default: one per core.", min=0)] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a data set of image files into one memory-mapped file of bytes.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lsc_engine.training.trained_run import DataSelection, LabelledImages, TrainedRun
 
 Dataset = Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
-Classes = Annotated[int | None, cli.number("--classes", "K", "Only the first K classes. Default: the run's.", min=2)]
-Limit = Annotated[int | None, cli.number("--limit", "K", "Use only the first K images.", min=1)]
+Classes = Annotated[int | None, cli.num("--classes", "K", "Only the first K classes. Default: the run's.", min=2)]
+Limit = Annotated[int | None, cli.num("--limit", "K", "Use only the first K images.", min=1)]
 _CERTAIN = ("probability", "entropy", "energy")
 
 

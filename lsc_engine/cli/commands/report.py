@@ -158,7 +158,7 @@ def export(
     codes: Annotated[str | None, cli.opt("--codes", "CODE", _CODES)] = None,
     split: Annotated[str, cli.opt("--split", "SPLIT", "train or val, of what is embedded (--codes).")] = "train",
     dataset: Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set to embed (--codes).")] = None,
-    limit: Annotated[int | None, cli.number("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,
+    limit: Annotated[int | None, cli.num("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,
     force: cli.Force = False,
     as_json: cli.Json = False,
 ) -> None:

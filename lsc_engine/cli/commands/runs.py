@@ -21,7 +21,7 @@ from lsc_engine.cli.options import (
     RunsDirs,
     arg,
     command,
-    number,
+    num,
     opt,
 )
 from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
@@ -279,7 +279,7 @@ def _study_names(run: Run, tries: bool) -> tuple[str, str]:
 def log(
     run: OneRun,
     follow: Annotated[bool, opt("--follow -f", None, "Go on printing until the run ends.")] = False,
-    lines: Annotated[int, number("--lines -n", "N", "Last lines only; 0 for all.", min=0)] = 0,
+    lines: Annotated[int, num("--lines -n", "N", "Last lines only; 0 for all.", min=0)] = 0,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:

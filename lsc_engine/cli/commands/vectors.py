@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from lsc_engine.cli.options import Force, Json, arg, command, new_file, number, opt
+from lsc_engine.cli.options import Force, Json, arg, command, new_file, num, opt
 from lsc_engine.cli.output import answer, message, print_json, table
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count, size
@@ -27,18 +27,14 @@ FEW_ROWS = 8
 MOST_SCALE = 700.0
 ROWS_AT_ONCE = 4096
 
-Scale = Annotated[
-    float, number("--scale", "S", "The scale s of the crowding, the mean of exp(s cos) over pairs.", float)
-]
+Scale = Annotated[float, num("--scale", "S", "The scale s of the crowding, the mean of exp(s cos) over pairs.", float)]
 
 
 @command("nmin")
 def nmin(
     classes: Annotated[str, arg("CLASSES", "Number of classes: 300000, 300_000, 300k, 1.28M.")],
     systems: Annotated[list[str] | None, opt("--system -s", "SYSTEM", "List it first; may be repeated.")] = None,
-    max_cosine: Annotated[
-        float | None, number("--max-cosine", "X", "Systems beyond it come last, marked.", float)
-    ] = None,
+    max_cosine: Annotated[float | None, num("--max-cosine", "X", "Systems beyond it come last, marked.", float)] = None,
     scale: Scale = 16.0,
     as_json: Json = False,
 ) -> None:
@@ -85,12 +81,12 @@ def nmin(
 @command("vectors")
 def vectors(
     system: Annotated[str, arg("SYSTEM", "Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")],
-    n: Annotated[int, number("--n", "N", "Latent dimension.")],
+    n: Annotated[int, num("--n", "N", "Latent dimension.")],
     classes: Annotated[str | None, opt("--classes", "C", "Number of classes (planar and simplex need it).")] = None,
-    seed: Annotated[int, number("--seed", "S", "Seed of random systems.")] = 0,
+    seed: Annotated[int, num("--seed", "S", "Seed of random systems.")] = 0,
     scale: Scale = 16.0,
     file: Annotated[Path | None, opt("--csv", "FILE", "Write unit rows in index order to FILE ('-': stdout).")] = None,
-    limit: Annotated[int | None, number("--limit", "K", "Number of vectors at most.")] = None,
+    limit: Annotated[int | None, num("--limit", "K", "Number of vectors at most.", min=1)] = None,
     force: Force = False,
     as_json: Annotated[bool, opt("--json", None, "Print one JSON document; with --limit, the vectors too.")] = False,
 ) -> None:
@@ -100,8 +96,6 @@ def vectors(
     """
     name = canonical(system)
     number = parse_count(classes) if classes is not None else None
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit: {limit} is too few, 1 or more")
     if faults := _scale_faults(scale):
         raise UsageError(*faults)
     if name.startswith("embeddings:"):

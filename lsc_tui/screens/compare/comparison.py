@@ -202,8 +202,6 @@ def unequal(found: Compared) -> list[str]:
     for size, others in sizes.items():
         both = f"{letter[base.key]} and {', '.join(others)}"
         out.append(f"{both} train on different data ({size} classes): no speed-up")
-    if base.at_trivial_loss is not None:
-        out.append(f"{letter[base.key]} is {base.at_trivial_loss}: no speed-up against it")
     if others := [letter[row.key] for row in noted(analysis.OTHER_LOSS)]:
         verb = "has another loss" if len(others) == 1 else "have another loss"
         out.append(f"{', '.join(others)} {verb} than {letter[base.key]}: their losses are not compared")
@@ -211,7 +209,16 @@ def unequal(found: Compared) -> list[str]:
         if not any(row.levels[i].reached for row in found.rows):
             name = level_name(base.levels[i].metric, base.levels[i].level).replace("%", " %")
             out.append(f"no run reaches {name}: v sets another")
-    out += _not_done(found)
+    going: dict[str, list[str]] = {}
+    for row in found.rows:
+        done = sum(state == "finished" for state in row.states.values())
+        rest = Counter(state for state in row.states.values() if state not in analysis.ENDED)
+        if fallen := [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]:
+            out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
+        if rest:
+            words = ", ".join(f"{count} {state}" for state, count in rest.items())
+            going.setdefault(f"{done} of {counted(len(row.states), 'seed')}, {words}", []).append(letter[row.key])
+    out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
     if any(row.device for row in noted(analysis.OTHER_DEVICE, "seconds")):
         out.append("not all on one kind of device: no seconds compared")
     if noted(analysis.UNCOMPILED, "seconds"):
@@ -220,24 +227,6 @@ def unequal(found: Compared) -> list[str]:
         if letters := [letter[row.key] for row in found.rows if row.disturbed == mark]:
             out.append(f"{', '.join(letters)} {words}: seconds not compared")
     return [clean(text) for text in out]
-
-
-def _not_done(found: Compared) -> list[str]:
-    """Sentences on seeds that diverged, and on rows with runs that have not ended."""
-    out: list[str] = []
-    going: dict[str, list[str]] = {}
-    for row in found.rows:
-        done = sum(state == "finished" for state in row.states.values())
-        rest = Counter(state for state in row.states.values() if state not in analysis.ENDED)
-        if fallen := [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]:
-            out.append(f"{found.letters[row.key]}: {', '.join(fallen)}, counts as not reached")
-        if rest:
-            words = ", ".join(f"{count} {state}" for state, count in rest.items())
-            going.setdefault(f"{done} of {counted(len(row.states), 'seed')}, {words}", []).append(
-                found.letters[row.key]
-            )
-    out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
-    return out
 
 
 def disagreement(found: Compared) -> str:

@@ -274,7 +274,8 @@ def verdict_lines(found: Compared, width: int, claims: Claims = ()) -> list[Line
             out.append([*lead, (NO_LEVEL, "dim")])
     if len(found.rows) < 2:
         out.append([(ALONE, "dim")])
-    sentences = [s for s in (comparison.disagreement(found), *comparison.unequal(found)) if s]
+    stuck = f"{base} is {why}: no speed-up against it" if (why := found.base.at_trivial_loss) is not None else ""
+    sentences = [s for s in (stuck, comparison.disagreement(found), *comparison.unequal(found)) if s]
     return out + [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
 
 
