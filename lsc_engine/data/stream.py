@@ -130,7 +130,6 @@ def _answers(
         images, more = future.result()
         return shared[place, :images], more
 
-    before = set(multiprocessing.active_children())
     # Forked whatever is Python's default: others would import everything anew.
     try:
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin_worker, (read, shared))
@@ -147,7 +146,7 @@ def _answers(
         raise WorkerLostError(f"a data worker ended: {error}") from None
     finally:
         # Not asked to end: one may be stuck in a read of a dead disk.
-        for process in set(multiprocessing.active_children()) - before:
+        for process in list((pool._processes or {}).values()):
             process.kill()
         pool.shutdown()
 

@@ -171,6 +171,15 @@ def test_workers_end_with_their_iterator(streamed: StreamedSource) -> None:
     wait_until(lambda: not children() - before, lambda: f"the end of {children() - before}")
 
 
+def test_a_stream_that_ends_leaves_the_workers_of_others_alone(streamed: StreamedSource) -> None:
+    first, second = (Batches(streamed, 5, 0, workers=1).from_step(0) for _ in range(2))
+    for _ in range(2):
+        next(first), next(second)
+    first.close()  # type: ignore[attr-defined]
+    assert len(list(itertools.islice(second, 20))) == 20
+    second.close()  # type: ignore[attr-defined]
+
+
 def test_a_worker_that_dies_with_answers_on_the_way_is_told(streamed: StreamedSource) -> None:
     """They lie in its memory: fetching them fails in other ways than waiting for it does."""
     before = children()
