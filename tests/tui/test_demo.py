@@ -12,8 +12,10 @@ import sys
 import tarfile
 import tempfile
 import termios
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,8 +147,9 @@ def test_its_folder_goes_with_the_demo(tmp_path: Path, end: str) -> None:
 async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    # Long enough that runs are still played once the verdicts of all studies are known.
-    folder = demo_folder(pause=1.0)
+    lines = threading.Semaphore(0)
+    monkeypatch.setattr(demo, "time", SimpleNamespace(time=time.time, sleep=lambda seconds: lines.acquire()))
+    folder = demo_folder(pause=3600.0)
     assert folder is not None
     app = make_app(folder)
     async with app.run_test(size=(160, 48)) as pilot:
@@ -157,6 +160,7 @@ async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pyte
         assert "✓ finished" in text
         key = f"0:{replayed()[0]}"
         step = app.store.runs[key].status.step
+        lines.release(3)
         await pause_until(pilot, lambda: app.store.runs[key].status.step > step)
         assert app.store.runs[key].status.step > step
         assert app.store.runs[key].state == "running"
