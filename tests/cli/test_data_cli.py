@@ -389,7 +389,9 @@ def test_a_folder_that_may_not_be_read_is_a_sentence(tmp_path: Path, place: str)
     try:
         for words in (["check", "p.toml"], ["run", "p.toml", "--runs-dir", str(tmp_path / "r")]):
             command = [*before, sys.executable, "-m", "lsc_engine", *words]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder)
+            # This user has no home folder unless HOME is set.
+            environment = {**os.environ, "LSC_DATA": str(tmp_path / "data")}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder, env=environment)
             assert done.returncode == 2, done.stderr
             assert "Permission denied" in done.stderr
             assert str(at) in done.stderr
