@@ -331,3 +331,12 @@ def test_the_file_store_of_mlflow_while_it_grows(tmp_path, store):
     assert run.status().shown_state == "failed"
     shutil.rmtree(store)
     assert run.status().step == 2
+
+
+def test_a_file_of_the_store_that_cannot_be_read_hides_no_other(tmp_path, store):
+    for name in ("a", "z"):
+        (store / "metrics" / name).write_bytes(b"5000 1.0 0\n6500 0.5 1\n")
+    (store / "metrics" / "m").symlink_to(store / "meta.yaml")
+    run = only(tmp_path)
+    assert run.status().message == "m is a link"
+    assert values(run, "a") == values(run, "z") == {0: 1.0, 1: 0.5}

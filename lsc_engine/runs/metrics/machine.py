@@ -121,6 +121,7 @@ class MachineTable(MetricsTable):
     def __init__(self) -> None:
         super().__init__()
         self._samples: list[tuple[int, dict[str, float]]] = []
+        self._names: dict[str, None] = {}
         self.newest_sample: Sample | None = None
 
     def __len__(self) -> int:
@@ -137,6 +138,10 @@ class MachineTable(MetricsTable):
             self._samples.append((sample.step, sample.values()))
             self._names |= dict.fromkeys(self._samples[-1][1])
             self.newest_sample = sample
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._names)
 
     def series(self, name: str) -> tuple[Ints, Floats]:
         found = [(step, values[name]) for step, values in self._samples if name in values]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+# Per name the rows that hold it, rising, and its values there.
+Columns = dict[str, tuple[Ints, Floats]]
 
 MAX_LINE = 1 << 20
 MAX_NAMES = 2000
@@ -79,71 +81,40 @@ def format_line(step: int, epoch: float, time: float, attempt: int, values: Mapp
     return json.dumps(row, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Line number, step and attempt of rows [N]; per name the places of those that hold it, rising, and its values."""
-
-    line: Ints
-    step: Ints
-    attempt: Ints
-    columns: dict[str, tuple[Ints, Floats]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.line)
-
-    @classmethod
-    def of(
-        cls, lines: Sequence[int], steps: Sequence[int], attempts: Sequence[int], table: Sequence[Mapping[str, Any]]
-    ) -> Rows:
-        """The rows of `table`, name -> value, as columns; values that are no numbers are left out."""
-        forms: dict[tuple[str, ...], list[int]] = {}
-        for place, row in enumerate(table):
-            forms.setdefault(tuple(row), []).append(place)
-        found: dict[str, tuple[list[int], list[Any]]] = {}
-        # Rows with the same names become columns at once.
-        for names, places in forms.items():
-            for name, column in zip(names, zip(*(table[place].values() for place in places), strict=True), strict=True):
-                if name in found or len(found) < MAX_NAMES:
-                    rows, values = found.setdefault(name, ([], []))
-                    rows.extend(places)
-                    values.extend(column)
-        columns = {}
-        for name, (rows, values) in found.items():
-            if name in RESERVED or len(name) > MAX_KEY:
-                continue
-            if not set(map(type, values)) <= {float}:
-                numeric = [(row, value) for row in rows if (value := _value(table[row], name)) is not None]
-                rows, values = [row for row, _ in numeric], [value for _, value in numeric]
-            if rows:
-                at = np.array(rows, np.int64)
-                order = np.argsort(at, kind="stable")
-                columns[name] = at[order], np.array(values, np.float64)[order]
-        line, step, attempt = (np.array(head, np.int64) for head in (lines, steps, attempts))
-        return cls(line, step, attempt, columns)
-
-    def column(self, name: str) -> tuple[Ints, Floats]:
-        return self.columns.get(name) or (np.empty(0, np.int64), np.empty(0, np.float64))
-
-    def full(self, name: str) -> Floats:
-        """The values of `name` in all rows [N], NaN where it is absent."""
-        values = np.full(len(self), np.nan)
-        at, found = self.column(name)
-        values[at] = found
-        return values
-
-    def joined(self, other: Rows) -> Rows:
-        """These rows, then those of `other`."""
-        pairs = (self.line, other.line), (self.step, other.step), (self.attempt, other.attempt)
-        columns = {}
-        for name in {**self.columns, **other.columns}:
-            (rows, values), (more, others) = self.column(name), other.column(name)
-            columns[name] = np.concatenate([rows, more + len(self)]), np.concatenate([values, others])
-        line, step, attempt = map(np.concatenate, pairs)
-        return Rows(line, step, attempt, columns)
+def columns_of(table: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[Any]]]:
+    """Per name in `table`, a mapping a row, the rows that hold it and its values there; rows with the same names become
+    columns at once, so their order is lost where names change."""
+    forms: dict[tuple[str, ...], list[int]] = {}
+    for place, row in enumerate(table):
+        forms.setdefault(tuple(row), []).append(place)
+    found: dict[str, tuple[list[int], list[Any]]] = {}
+    for names, places in forms.items():
+        for name, column in zip(names, zip(*(table[place].values() for place in places), strict=True), strict=True):
+            rows, values = found.setdefault(name, ([], []))
+            rows.extend(places)
+            values.extend(column)
+    return found
 
 
-def parse_block(data: bytes, first: int) -> tuple[Rows, int, int]:
-    """The rows of whole lines, the first of number `first`; how many lines there are, and how many are garbage."""
+def _numbers(table: Sequence[Mapping[str, Any]]) -> Columns:
+    """The columns of rows of ours, without values that are no numbers."""
+    columns = {}
+    for name, (rows, values) in islice(columns_of(table).items(), MAX_NAMES):
+        if name in RESERVED or len(name) > MAX_KEY:
+            continue
+        if not set(map(type, values)) <= {float}:
+            numeric = [(row, value) for row in rows if (value := _value(table[row], name)) is not None]
+            rows, values = [row for row, _ in numeric], [value for _, value in numeric]
+        if rows:
+            at = np.array(rows, np.int64)
+            order = np.argsort(at, kind="stable")
+            columns[name] = at[order], np.array(values, np.float64)[order]
+    return columns
+
+
+def parse_block(data: bytes, first: int) -> tuple[list[Ints], Columns, int, int]:
+    """Line numbers, steps and attempts of the rows in whole lines, the first of number `first`, and their columns; how
+    many lines there are, and how many are garbage."""
     from pydantic_core import from_json
 
     lines = data.split(b"\n")[:-1]
@@ -154,5 +125,5 @@ def parse_block(data: bytes, first: int) -> tuple[Rows, int, int]:
             table.append(row)
         else:
             garbage += bool(line.strip())
-    steps, attempts = ([row[name] for row in table] for name in ("step", "attempt"))
-    return Rows.of(numbers, steps, attempts, table), len(lines), garbage
+    heads = numbers, *([row[name] for row in table] for name in ("step", "attempt"))
+    return [np.array(head, np.int64) for head in heads], _numbers(table), len(lines), garbage

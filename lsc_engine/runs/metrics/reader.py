@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc_engine.common.safe_io import UnreadableError, opened, read_tail
-from lsc_engine.runs.metrics.parsing import MAX_LINE, MAX_NAMES, Floats, Ints, Rows, parse_block, parse_line
+from lsc_engine.runs.metrics.parsing import MAX_LINE, MAX_NAMES, Columns, Floats, Ints, parse_block, parse_line
 
 MAX_METRICS = 4 << 30
 # How many layers are fixed; only runs that fix layers as they go on have it.
@@ -20,8 +20,6 @@ _SIGNATURE = 256
 _AXES = ("epoch", "time")
 # Lines without a new name after which the search for last values ends.
 _ENOUGH_LINES = 32
-# Blocks of rows are joined up to this length, so that a file that is followed for days has few.
-_FULL = 1 << 16
 
 
 def ordered(columns: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -42,52 +40,76 @@ def layers_fixed(counts: Floats) -> Ints:
     return np.flatnonzero(known > highest[:-1])
 
 
+class _Growing:
+    """Arrays of equal length that grow together. A part that is not shorter than the one before is joined to it, so a
+    file that is followed for days has few."""
+
+    def __init__(self, *kinds: type[np.generic]) -> None:
+        self.parts: list[list[NDArray[Any]]] = [[np.empty(0, kind) for kind in kinds]]
+
+    def append(self, *part: NDArray[Any]) -> None:
+        self.parts.append([*part])
+        while len(self.parts) > 1 and len(self.parts[-2][0]) <= len(self.parts[-1][0]):
+            self._join(2)
+
+    def _join(self, count: int) -> None:
+        self.parts[-count:] = [[np.concatenate(column) for column in zip(*self.parts[-count:], strict=True)]]
+
+    def arrays(self) -> list[NDArray[Any]]:
+        if len(self.parts) > 1:
+            self._join(len(self.parts))
+        return self.parts[0]
+
+
 class MetricsTable:
     """All rows read so far, as columns."""
 
     def __init__(self) -> None:
-        self._blocks: list[Rows] = []
+        # Line number, step and attempt; and of each name the numbers of the rows that hold it, and its values.
+        self._heads = _Growing(np.int64, np.int64, np.int64)
+        self._found: dict[str, _Growing] = {}
+        self._count = 0
         # Per name and names beside it: how many rows are in its columns; and these, steps and attempts first.
         self._columns: dict[tuple[str, ...], tuple[int, list[NDArray[Any]]]] = {}
-        self._names: dict[str, None] = {}
-        self._attempts: dict[int, tuple[int, int]] = {}
+        self._starts: dict[int, int] = {}
         self.lines = 0
         self.garbage = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._blocks))
+        return self._count
 
     def add(self, data: bytes) -> None:
         """Take in whole lines."""
-        rows, lines, garbage = parse_block(data, self.lines)
-        self.add_rows(rows)
+        (line, step, attempt), columns, lines, garbage = parse_block(data, self.lines)
+        self.append(line, step, attempt, columns)
         self.lines += lines
         self.garbage += garbage
 
-    def add_rows(self, rows: Rows) -> None:
-        """Take in rows, which come after all others."""
-        if not len(rows):
-            return
-        if len(self._names) < MAX_NAMES:
-            self._names |= dict.fromkeys(rows.columns)
-        for attempt, at in zip(*(found.tolist() for found in np.unique(rows.attempt, return_index=True)), strict=True):
-            self._attempts.setdefault(attempt, (int(rows.line[at]), int(rows.step[at])))
-        if self._blocks and len(self._blocks[-1]) + len(rows) <= _FULL:
-            rows = self._blocks.pop().joined(rows)
-        self._blocks.append(rows)
+    def append(self, line: Ints, step: Ints, attempt: Ints, columns: Columns) -> None:
+        """Take in rows, which come after all others; `columns` counts from the first of them."""
+        for name, (rows, values) in columns.items():
+            if name in self._found or len(self._found) < MAX_NAMES:
+                self._found.setdefault(name, _Growing(np.int64, np.float64)).append(rows + self._count, values)
+        for number, at in zip(*(found.tolist() for found in np.unique(attempt, return_index=True)), strict=True):
+            self._starts.setdefault(number, int(step[at]))
+        self._heads.append(line, step, attempt)
+        self._count += len(step)
+
+    def _column(self, name: str, first: int) -> tuple[Ints, Floats]:
+        """The rows from number `first` on that hold `name`, and its values there."""
+        rows, values = self._found[name].arrays() if name in self._found else (np.empty(0, np.int64), np.empty(0))
+        at = int(np.searchsorted(rows, first))
+        return rows[at:], values[at:]
 
     def rows(self, first: int = 0) -> list[tuple[int, int, dict[str, float]]]:
         """Step, attempt and values (epoch and time too) of the lines from number `first` on, in their order."""
-        found: list[tuple[int, int, dict[str, float]]] = []
-        for block in self._blocks:
-            begin = int(np.searchsorted(block.line, first))
-            heads = zip(block.step[begin:].tolist(), block.attempt[begin:].tolist(), strict=True)
-            fresh = [(step, attempt, dict[str, float]()) for step, attempt in heads]
-            for name, (rows, values) in block.columns.items():
-                at = int(np.searchsorted(rows, begin))
-                for row, value in zip(rows[at:].tolist(), values[at:].tolist(), strict=True):
-                    fresh[row - begin][2][name] = value
-            found += fresh
+        line, step, attempt = self._heads.arrays()
+        begin = int(np.searchsorted(line, first))
+        heads = zip(step[begin:].tolist(), attempt[begin:].tolist(), strict=True)
+        found = [(step, attempt, dict[str, float]()) for step, attempt in heads]
+        for name in self._found:
+            for row, value in zip(*(column.tolist() for column in self._column(name, begin)), strict=True):
+                found[row - begin][2][name] = value
         return found
 
     def newest(self) -> tuple[dict[str, float], int]:
@@ -99,29 +121,26 @@ class MetricsTable:
     @property
     def names(self) -> list[str]:
         """Metric names, in the order in which they first appeared (epoch and time are axes, not metrics)."""
-        return [name for name in list(self._names)[:MAX_NAMES] if name not in _AXES]
+        return [name for name in self._found if name not in _AXES]
 
     @property
     def without_epochs(self) -> bool:
         """Whether there are rows and none has an epoch: other tools log by step alone."""
-        return bool(self._blocks) and "epoch" not in self._names
+        return len(self) > 0 and "epoch" not in self._found
 
     def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
         """Steps in rising order, and at each the values of `name` and `beside` (NaN where absent); of a repeated step
         the latest attempt's last line. The arrays never change; a later call orders only what was added since."""
         nothing: list[NDArray[Any]] = [*np.empty((2, 0), np.int64), *np.empty((1 + len(beside), 0))]
         done, known = self._columns.get((name, *beside), (0, nothing))
-        parts = []
-        for block in self._blocks:
-            rows, values = block.column(name)
-            begin = int(np.searchsorted(rows, done))
-            done -= min(done, len(block))
-            if begin < len(rows):
-                rows = rows[begin:]
-                others = (block.full(other)[rows] for other in beside)
-                parts.append((block.step[rows], block.attempt[rows], values[begin:], *others))
-        if parts:
-            fresh = ordered([np.concatenate(column) for column in zip(*parts, strict=True)])
+        rows, values = self._column(name, done)
+        if len(rows):
+            _, step, attempt = (head[rows] for head in self._heads.arrays())
+            others = np.full((len(beside), len(self) - done), np.nan)
+            for column, other in zip(others, beside, strict=True):
+                at, numbers = self._column(other, done)
+                column[at - done] = numbers
+            fresh = ordered([step, attempt, values, *others[:, rows - done]])
             kept = int(np.searchsorted(known[0], fresh[0][0]))
             mixed = ordered([np.concatenate([old[kept:], new]) for old, new in zip(known, fresh, strict=True)])
             known = [np.concatenate([old[:kept], new]) for old, new in zip(known, mixed, strict=True)]
@@ -134,7 +153,7 @@ class MetricsTable:
 
     def attempt_starts(self) -> list[int]:
         """The first step logged by each attempt, in order of attempts: from the second on, where the run resumed."""
-        return [self._attempts[number][1] for number in sorted(self._attempts)]
+        return [self._starts[number] for number in sorted(self._starts)]
 
 
 class MetricsTail:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
@@ -48,9 +49,9 @@ class ForeignTail(MetricsTail):
 
     def _portion(self, budget: int) -> int:
         for _ in range(_MOST_AGAIN):
-            rows = NewRows(self._names)
+            before = len(self.table)
             try:
-                self.waiting = self.log.read(budget, rows)
+                self.waiting = self.log.read(budget, NewRows(self._names, self.table))
                 self.problem = self.log.problem
             except Replaced:
                 # A new file, or an accuracy that turned out to be in per cent.
@@ -62,31 +63,24 @@ class ForeignTail(MetricsTail):
                 continue
             except UnreadableError as error:
                 self.problem = str(error)
-                return 0
-            self.behind = self.waiting > 0
-            if rows:
-                self.table.add_rows(rows.as_group(self.table.lines))
-                self.table.lines += len(rows)
-            return len(rows)
+            else:
+                self.behind = self.waiting > 0
+            return len(self.table) - before
         return 0
 
     def sample(self, places: int) -> MetricsTable:
-        """Rows at about `places` places all over the log; an empty table where it cannot be read."""
+        """Rows at about `places` places all over the log, as far as it can be read."""
         names = Names(self.log.default_split)
         names.percent |= self._names.percent
-        table = MetricsTable()
         for _ in range(_MOST_AGAIN):
-            rows = NewRows(names)
-            try:
-                self.log.again().sample(places, rows)
-            except Replaced:
-                continue
-            except UnreadableError:
-                break
-            if rows:
-                table.add_rows(rows.as_group(0))
-            break
-        return table
+            table = MetricsTable()
+            with suppress(UnreadableError):
+                try:
+                    self.log.again().sample(places, NewRows(names, table))
+                except Replaced:
+                    continue
+            return table
+        return MetricsTable()
 
 
 def logs_in(folder: Path, names: list[str]) -> list[Log]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,8 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lsc_engine.common.safe_io import opened
-from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, RESERVED, Floats, Ints, Rows
+from lsc_engine.common.safe_io import UnreadableError, opened
+from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, RESERVED, Floats, Ints
+from lsc_engine.runs.metrics.reader import MetricsTable
 
 MAX_RECORD = 4 << 20
 _READ = 1 << 20
@@ -38,7 +38,6 @@ _HEADS = (*RESERVED, "time", "epoch")
 # Rows that hold a metric, and its cells there.
 Cells = Sequence[Any] | NDArray[Any]
 Column = tuple[Sequence[int] | Ints, Cells]
-Columns = dict[str, tuple[list[int], list[Any]]]
 
 
 class Damaged(Exception):
@@ -110,17 +109,6 @@ def whole(cells: Cells) -> Column:
     return range(len(cells)), cells
 
 
-def columns_of(table: Iterable[Mapping[str, Any]]) -> Columns:
-    """Objects, a row each, as columns; names in nested ones are joined by slashes."""
-    columns: Columns = defaultdict(lambda: ([], []))
-    for row, cells in enumerate(table):
-        for name, cell in flat(cells):
-            rows, values = columns[name]
-            rows.append(row)
-            values.append(cell)
-    return columns
-
-
 def flat(table: Mapping[str, Any], before: str = "", depth: int = 4) -> Iterator[tuple[str, Any]]:
     """Names and values of nested tables, with names joined by slashes."""
     for name, value in table.items():
@@ -138,17 +126,10 @@ def stop_at(place: int, why: str) -> int:
 
 
 class NewRows:
-    """The rows of one look, gathered column by column."""
+    """Puts the rows of another tool into a table, with our names."""
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
-        self.attempt = 1
-        self._count = 0
-        self._heads: list[tuple[Ints, Ints]] = []
-        self._columns: dict[str, list[tuple[Ints, Floats]]] = {}
-
-    def __len__(self) -> int:
-        return self._count
+    def __init__(self, names: Names, table: MetricsTable) -> None:
+        self.names, self.table, self.attempt = names, table, 1
 
     def add(self, steps: Cells, columns: Mapping[str, Column], **axes: Column) -> None:
         """Rows of a table: their steps, the cells of each metric, and those of the axes time (in seconds) and epoch.
@@ -166,22 +147,15 @@ class NewRows:
                 found[name] = rows, values / 100 if name in self.names.percent else values
                 kept[rows] = True
         kept &= (step >= 0) & (step < MAX_STEP) & (step == np.floor(step))
-        place = np.cumsum(kept) - 1 + self._count
+        place, known = np.cumsum(kept) - 1, dict[str, tuple[Ints, Floats]]()
         for name, (rows, values) in (found | {name: numbers(*axis) for name, axis in axes.items()}).items():
             order = np.argsort(rows, kind="stable")
             if (chosen := order[kept[rows[order]]]).size:
-                self._columns.setdefault(name, []).append((place[rows[chosen]], values[chosen]))
-        self._heads.append((step[kept].astype(np.int64), np.full(kept.sum(), self.attempt, np.int64)))
-        self._count += int(kept.sum())
-
-    def as_group(self, first_line: int) -> Rows:
-        lines = np.arange(first_line, first_line + self._count, dtype=np.int64)
-        steps, attempts = map(np.concatenate, zip(*self._heads, strict=True))
-        columns = {}
-        for name, parts in self._columns.items():
-            rows, values = map(np.concatenate, zip(*parts, strict=True))
-            columns[name] = rows, values
-        return Rows(lines, steps, attempts, columns)
+                known[name] = place[rows[chosen]], values[chosen]
+        step = step[kept].astype(np.int64)
+        line = np.arange(self.table.lines, self.table.lines + len(step), dtype=np.int64)
+        self.table.append(line, step, np.full_like(step, self.attempt), known)
+        self.table.lines += len(step)
 
 
 def changed(path: Path) -> float:
@@ -292,7 +266,12 @@ class FileLog(Log):
         left = 0
         for number, path in enumerate(self.files()[:_MOST_FILES], 1):
             rows.attempt = number if self.attempts else 1
-            used, more = self._follow(path, budget, rows)
+            try:
+                used, more = self._follow(path, budget, rows)
+            except UnreadableError as error:
+                # The others are read all the same.
+                self.problem = str(error)
+                continue
             budget -= used
             left += more
         return left

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
-from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed, columns_of, number, numbers, whole
+from lsc_engine.runs.metrics.parsing import columns_of
+from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed, number, numbers, whole
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
 from lsc_engine.runs.read.foreign.tables import Lines
 
@@ -138,7 +139,7 @@ class MlflowDatabase(Database):
         if when.size:
             self._began = when[0] if self._began is None else self._began
             self.newest = max(self.newest, when.max() / 1000)
-        cells = ({str(key): math.nan if no else n} for key, n, no in zip(keys, values, nan, strict=True))
+        cells = [{str(key): math.nan if no else n} for key, n, no in zip(keys, values, nan, strict=True)]
         rows.add(steps, columns_of(cells), time=(at, (when - (self._began or 0.0)) / 1000))
         return sum(len(row[1]) for row in part if isinstance(row[1], str))
 

@@ -169,14 +169,14 @@ class Database(Log):
             if last < 0:
                 self._known = state
                 return 0
-            seen = max(self._seen, first - 1)
-            chosen = self._rows(found, seen, last)
+            self._seen = max(self._seen, first - 1)
+            chosen = self._rows(found, self._seen, last)
             while budget > 0 and (part := chosen.fetchmany(_ROWS)):
                 budget -= self.add([row[1:] for row in part], rows) + _ROW_BYTES * len(part)
-                seen = part[-1][0]
-        self._seen, self._known = seen, state
+                self._seen = part[-1][0]
+        self._known = state
         # Row numbers of other runs lie between, so this is a rough count.
-        self._waiting = (last - seen) * 4 * _ROW_BYTES
+        self._waiting = (last - self._seen) * 4 * _ROW_BYTES
         return self._waiting
 
     def sample(self, places: int, rows: NewRows) -> None:

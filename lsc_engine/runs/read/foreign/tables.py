@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lsc_engine.common.safe_io import UnreadableError, opened
+from lsc_engine.runs.metrics.parsing import columns_of
+from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.foreign.log import (
     Column,
     Damaged,
@@ -24,7 +26,7 @@ from lsc_engine.runs.read.foreign.log import (
     Names,
     NewRows,
     Replaced,
-    columns_of,
+    flat,
     numbers,
     whole,
 )
@@ -125,7 +127,7 @@ class JsonLines(Lines):
     """An object a line."""
 
     def take(self, lines: list[str], rows: NewRows) -> None:
-        add(columns_of(map(parsed, lines)), len(lines), rows)
+        add(columns_of([dict(flat(parsed(line))) for line in lines]), len(lines), rows)
 
 
 class TableLog(FileLog):
@@ -195,9 +197,9 @@ class Jsonl(TableLog):
     @classmethod
     def counts(cls, path: Path) -> bool:
         """One of the first lines is an object that counts and holds another number."""
-        rows = NewRows(Names())
+        table = MetricsTable()
         try:
-            JsonLines().take(_first(path)[:3], rows)
+            JsonLines().take(_first(path)[:3], NewRows(Names(), table))
         except Replaced:
             return True
-        return bool(rows)
+        return len(table) > 0

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from lsc_engine.runs.read.foreign.log import NewRows, columns_of, whole
+from lsc_engine.runs.metrics.parsing import columns_of
+from lsc_engine.runs.read.foreign.log import NewRows, flat, whole
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
 from lsc_engine.runs.read.foreign.tables import parsed
 
@@ -52,7 +53,7 @@ class Trackio(Database):
             self._began = known[0] if self._began is None else self._began
             self.newest = max(self.newest, *known)
         seconds = [None if second is None or self._began is None else second - self._began for second in when]
-        columns = columns_of(map(parsed, cells))
+        columns = columns_of([dict(flat(parsed(cell))) for cell in cells])
         rows.add(steps, columns, time=whole(seconds), epoch=columns.pop("epoch", ([], [])))
         return sum(len(cell) for cell in cells if isinstance(cell, (str, bytes)))
 

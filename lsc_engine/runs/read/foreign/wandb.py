@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
+from lsc_engine.runs.metrics.parsing import columns_of
 from lsc_engine.runs.read.foreign.log import (
     MAX_RECORD,
     Damaged,
     Decoder,
     FileLog,
     NewRows,
-    columns_of,
     flat,
     number,
     stop_at,
@@ -53,7 +53,7 @@ class Records(Decoder):
             return self._decode(data, offset)
         finally:
             columns = columns_of(self._found)
-            _, steps = columns.pop("_step", ([], []))
+            steps = [values["_step"] for values in self._found]
             axes = {axis: columns.pop(name, ([], [])) for axis, name in (("time", "_runtime"), ("epoch", "epoch"))}
             rows.add(steps, {name: column for name, column in columns.items() if not name.startswith("_")}, **axes)
 
