@@ -168,6 +168,15 @@ def flow(lead: Line, pieces: Sequence[Line], width: int, indent: int) -> list[Li
     return [*out, pad(line, width)]
 
 
+def labelled(rows: Iterable[tuple[str, str]], room: int, width: int, most: int | None = None) -> list[Line]:
+    """Labels in `room` cells and their texts, wrapped beside them in at most `most` lines each."""
+    out = list[Line]()
+    for label, text in rows:
+        lines = enumerate(wrap(clean(text), width - room)[:most])
+        out += [[(fit(clean(label) * (not i), room), "dim"), (fit(line, width - room), "")] for i, line in lines]
+    return out
+
+
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 

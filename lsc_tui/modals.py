@@ -95,13 +95,8 @@ class WrappedReader(Reader):
             self.app.switch_screen(WrappedReader(self.heading, self.make, event.size.width))
 
 
-def help_screen(below: LscScreen) -> Reader:
+def help_lines(below: LscScreen, width: int) -> list[Line]:
     """Every key of a screen, grouped; made from its active bindings."""
-    title = f"keys of {below.TAB.removesuffix('_tab')}"
-    return WrappedReader(title, partial(_help_lines, below), below.size.width)
-
-
-def _help_lines(below: LscScreen, width: int) -> list[Line]:
     width, entries = width - 4, list[Line]()
     half = width // 2 if width >= 110 else width
     active = {one.binding.id: one.enabled for one in below.active_bindings.values()}

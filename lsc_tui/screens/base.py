@@ -34,7 +34,7 @@ from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_tui.keymap import COMMANDS, GROUPS, NAMES, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
-from lsc_tui.modals import Choice, ChoiceScreen, Reader, WrappedReader, help_screen, palette
+from lsc_tui.modals import Choice, ChoiceScreen, Reader, WrappedReader, help_lines, palette
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
@@ -482,7 +482,7 @@ class LscScreen(Screen[None], inherit_bindings=False):
         self.say(f"theme {app.theme}")
 
     def action_help(self) -> None:
-        self.app.push_screen(help_screen(self))
+        self.read(f"keys of {self.TAB.removesuffix('_tab')}", partial(help_lines, self))
 
     def read(self, title: str, lines: Sequence[Line] | Callable[[int], Sequence[Line]]) -> None:
         """Lines to be read, over the whole screen; they may be made for its width."""

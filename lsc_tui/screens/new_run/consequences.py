@@ -9,7 +9,7 @@ from lsc_engine.common.formatting import counted, grouped
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
-from lsc_tui.lines import Line, clean, day_text, fit, millions, near_text, point, share_text, short, size_text, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, labelled, millions, near_text, point, share_text, short, size_text
 from lsc_tui.screens.new_run.preset_list import short_clock, speed_like
 from lsc_tui.services.form_check import Outcome
 from lsc_tui.widgets.panel import Sheet
@@ -55,10 +55,7 @@ class Facts:
         if not self.sizes or not rows:
             waits = self.silent if rows else "comes when no ✗ is left" if self.outcome else "checking …"
             body.append([(fit(f" {waits}", width), "dim")])
-        whole: list[Line] = []
-        for what, words in self.whole():
-            for number, text in enumerate(wrap(words, width - head)):
-                whole.append([(fit("" if number else f" {what}", head), "dim"), (fit(text, width - head), "")])
+        whole = labelled(((f" {what}", words) for what, words in self.whole()), head, width)
         return ("what follows", label, [*body, [], *whole]) if wide else (label, "", [*body, *whole])
 
     def numbers(self, name: str) -> Numbers:
@@ -129,11 +126,7 @@ class Facts:
         with contextlib.suppress(OSError):
             there = (form.runs_dir / form.study / "report" / PAGE).stat()
             rows.append(("there", f"made {day_text(there.st_mtime)}; made anew"))
-        lines: list[Line] = []
-        for what, words in rows:
-            for number, text in enumerate(wrap(clean(words), width - 12)[:4]):
-                lines.append([(fit("" if number else clean(what), 12), "dim"), (fit(text, width - 12), "")])
-        return lines
+        return labelled(rows, 12, width, 4)
 
 
 def cells(got: Numbers, mark: str, width: int) -> dict[str, str]:

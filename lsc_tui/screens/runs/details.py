@@ -11,7 +11,7 @@ from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
-from lsc_tui.lines import STATES, Line, bar, clean, day_text, fit, size_text, wrap
+from lsc_tui.lines import STATES, Line, bar, clean, day_text, fit, labelled, size_text, wrap
 from lsc_tui.widgets.panel import Sheet
 
 
@@ -136,10 +136,7 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     rows += [("note", note) for note in view.notes[:-5:-1]]
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
-    out: list[Line] = []
-    for name, text in rows:
-        lines = enumerate(wrap(clean(text), width - 12))
-        out += [[(fit(name * (not i), 12), "dim"), (line, "")] for i, line in lines]
+    out = labelled(rows, 12, width)
     out.append([(fit(clean(home_path(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
@@ -172,10 +169,7 @@ def report_details(report: Report, width: int, height: int) -> Sheet:
     for text, style in ((report.title, ""), (report.claim, "bold"), (report.source, "dim")):
         body += [[(line, style)] for line in wrap(clean(text), inner)[:5]]
     body.append([])
-    for what, words in report.makes:
-        for number, line in enumerate(wrap(clean(words), inner - 12)[:6]):
-            body.append([(fit("" if number else clean(what), 12), "dim"), (line, "")])
-    body.append([])
+    body += [*labelled(report.makes, 12, inner, 6), []]
     if report.made is None:
         body.append([("no report yet", "warn")])
     else:
