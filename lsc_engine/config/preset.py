@@ -42,6 +42,19 @@ _BENCH = re.compile(r"[a-z][a-z0-9_-]*")
 _SETS = tuple(name for name in DATASET_NAMES if name != "folder")
 
 
+def level_fault(metric: str, levels: Sequence[float]) -> str | None:
+    """What is wrong with levels of a metric, if anything."""
+    if metric not in METRICS:
+        return f"is not a metric with levels; {did_you_mean(metric, METRICS)}"
+    if not levels:
+        return "needs at least one level"
+    if metric.endswith("accuracy") and not all(0 < level <= 1 for level in levels):
+        return "an accuracy is above 0 and at most 1"
+    if metric.endswith("loss") and not all(level > 0 for level in levels):
+        return "a loss is above 0"
+    return None
+
+
 def _text(fine: Callable[[str], object], sentence: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(checked(fine, sentence))
 
@@ -280,14 +293,8 @@ def read_header(file: PresetFile) -> tuple[Preset, list[ValidationIssue]]:
     compare = part(Compare, "compare") or Compare()
     for metric, levels in compare.levels.items():
         key = f"compare.levels.{quoted(metric)}"
-        if metric not in METRICS:
-            issue(key, f"is not a metric with levels; {did_you_mean(metric, METRICS)}")
-        elif not levels:
-            issue(key, "needs at least one level")
-        elif metric.endswith("accuracy") and not all(0 < level <= 1 for level in levels):
-            issue(key, "an accuracy is above 0 and at most 1")
-        elif metric.endswith("loss") and not all(level > 0 for level in levels):
-            issue(key, "a loss is above 0")
+        if fault := level_fault(metric, levels):
+            issue(key, fault)
     provenance = _provenance(raw.get("provenance", {}), issue)
     tune = _tune(raw["tune"], issues) if "tune" in raw else None
     reports: dict[str, Any] = {name: part(model, name) for name, model in _REPORTS.items()}

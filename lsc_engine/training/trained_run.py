@@ -252,10 +252,15 @@ class DataSelection:
         data = trained.config.data
         if self.dataset is not None:
             check_known(self.dataset, "--dataset")
-        own = self.dataset in (None, data.dataset)
+        name = self.dataset or data.dataset
+        if self.path is not None and data_set(name).built_in:
+            if self.dataset is not None:
+                raise UsageError(f"--path: {name} needs no files; leave it out, or give --dataset folder")
+            name = "folder"
+        own = name == data.dataset
         changes: dict[str, Any] = {"image_size": trained.image_size}
         if not own or self.path is not None or self.classes is not None:
-            changes |= {"dataset": self.dataset or data.dataset, "classes": self.classes}
+            changes |= {"dataset": name, "classes": self.classes}
             changes["path"] = self.path if self.path is not None or not own else data.path
             if not own or self.classes is not None:
                 changes["labels"] = "class"
@@ -415,7 +420,7 @@ def open_images(
         if same_place:
             return source, ()
         return source, (f"{where}: classes have no names there or in the run, and keep their numbers",)
-    if same_place and source.class_names != trained.names and own.classes is not None:
+    if same_place and source.class_names != trained.names and own.classes is not None and selection.classes is None:
         # The first classes of today may be others.
         whole = data.model_copy(update={"classes": None})
         source = open_source(whole, split=split, data_dir=data_dir, device=trained.device) or source

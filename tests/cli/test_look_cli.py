@@ -188,7 +188,14 @@ def test_compare(root: Path) -> None:
     assert "a: preset.toml" in shown
     assert "it is compared with nothing" in shown
     assert "different data" not in shown
-    for wrong in (["a/seed-0"], ["s", "--level", "x"], ["s", "--baseline", "zz"]):
+    for wrong in (
+        ["a/seed-0"],
+        ["s", "--level", "x"],
+        ["s", "--baseline", "zz"],
+        ["s", "--level", "train/acuracy=0.9"],
+        ["s", "--level", "train/accuracy=90"],
+        ["s", "--level", "train/loss=-1"],
+    ):
         assert lsc(root, "compare", *wrong).returncode == 2
 
 

@@ -127,3 +127,15 @@ def test_predict_gives_probabilities_once_the_scale_is_known(tmp_path: Path) -> 
     assert all(0 <= row["entropy"] < 4 for row in outcome["labels"])  # V21 at n = 4 has 12 vectors
     assert "probability" in call(tmp_path, "predict", run, "--split", "val", "--probability", "--limit", "1").out
     assert "alone" in call(tmp_path, "predict", run, "--calibrate", "--probability", code=2).err
+
+
+def test_path_and_classes_are_never_ignored(tmp_path: Path) -> None:
+    run = "t/default/seed-0"
+    train_one(tmp_path, BASE)
+    (tmp_path / "pics").mkdir()
+    assert "no images in pics" in call(tmp_path, "predict", run, "--path", "pics", code=2).err
+    assert (
+        "digits needs no files" in call(tmp_path, "predict", run, "--dataset", "digits", "--path", "pics", code=2).err
+    )
+    outcome = json.loads(call(tmp_path, "predict", run, "--classes", "3", "--json").out)
+    assert {row["true"] for row in outcome["labels"]} == {0, 1, 2}

@@ -226,6 +226,7 @@ def compare(
     from lsc_engine.analysis.compare import compare as compare_runs
     from lsc_engine.analysis.verdict import to_json
     from lsc_engine.cli.results import comparison_text
+    from lsc_engine.config.preset import level_fault
     from lsc_engine.runs.read.studies import tries_beside
 
     chosen = find_runs(runs, runs_dir)
@@ -240,6 +241,8 @@ def compare(
                 raise ValueError
         except ValueError:
             raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
+        if fault := level_fault(metric, levels[metric]):
+            raise UsageError(f"--level {text!r}: {fault}")
     found = compare_runs(chosen, baseline, levels or None, tries_beside(chosen))
     answer(as_json, lambda: to_json(found), lambda: comparison_text(found))
 
