@@ -65,12 +65,11 @@ def _field(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
-def _checked(parts: list[bytes]) -> Iterator[bytes]:
-    """Each of the parts with the checksum that TensorBoard stores behind it."""
-    lengths = [len(part) for part in parts]
-    crc = crc32c(b"".join(parts), np.cumsum([0, *lengths[:-1]]).tolist(), lengths)
+def _checks(rows: list[bytes]) -> list[bytes]:
+    """The checksums of rows of one length, as TensorBoard stores them."""
+    crc = crc32c(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1))
     stored = (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
-    return (part + check.tobytes() for part, check in zip(parts, stored.astype("<u4"), strict=True))
+    return [check.tobytes() for check in stored.astype("<u4")]
 
 
 def write_tensorboard(folder: Path, records: int) -> None:
@@ -83,8 +82,12 @@ def write_tensorboard(folder: Path, records: int) -> None:
                 + _field(5, _field(1, _field(1, b"train/loss") + b"\x15" + struct.pack("<f", loss)))
                 for step, loss in portion
             ]  # fmt: skip
-            heads = [struct.pack("<Q", len(event)) for event in events]
-            out.writelines(map(bytes.__add__, _checked(heads), _checked(events)))
+            # Steps rise, and with them lengths.
+            for length in sorted({len(event) for event in events}):
+                chosen = [event for event in events if len(event) == length]
+                head = struct.pack("<Q", length)
+                start = head + _checks([head])[0]
+                out.writelines(start + event + check for event, check in zip(chosen, _checks(chosen), strict=True))
 
 
 def write_wandb(folder: Path, records: int) -> None:

@@ -4,27 +4,25 @@ Scalars are read, also those of TensorFlow 2, which writes them as tensors; all 
 from __future__ import annotations
 
 import math
-import re
 import struct
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, stop_at
-from lsc_engine.runs.read.foreign.wire import fields, text
+from lsc_engine.runs.read.foreign.wire import fields, spans, text
 
 # A longer record holds pictures, sound or a graph.
 _MOST = 1 << 18
+# Of events of one length in a portion; those of further forms are read one by one.
+_MOST_FORMS = 16
 _BAD_LENGTH = "the length of a record has a wrong checksum"
 # TensorProto.dtype -> numpy's name: float, double, int32, int64.
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
-# An event with one float: its time, its step (none for 0), the length of a tag, the tag and the float.
-_USUAL = re.compile(rb"\x09(.{8})(?:\x10([\x80-\xff]{0,6}[\x00-\x7f]))?\x2a.\x0a.\x0a(.)(.+)\x15(.{4})", re.DOTALL)
 
 
 def _table() -> NDArray[np.uint32]:
@@ -37,24 +35,21 @@ def _table() -> NDArray[np.uint32]:
 _TABLE = _table()
 
 
-def crc32c(data: bytes, begins: Sequence[int], lengths: Sequence[int]) -> NDArray[np.uint32]:
-    """The checksums of many parts of `data`, byte by byte of all of them at once."""
-    raw, length = np.frombuffer(data, np.uint8), np.array(lengths, np.int64)
-    order = np.argsort(-length, kind="stable")
-    at, left = np.array(begins, np.int64)[order], -np.sort(-length)
-    crc = np.full(len(at), 0xFFFFFFFF, np.uint32)
-    for place, count in enumerate(np.searchsorted(-left, -np.arange(left.max(initial=0))).tolist()):
-        crc[:count] = _TABLE[(crc[:count] ^ raw[at[:count] + place]) & 255] ^ crc[:count] >> 8
-    return (crc ^ np.uint32(0xFFFFFFFF))[np.argsort(order)]
+def crc32c(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The checksums of the rows of `data` [N, bytes]: [N]."""
+    crc = np.full(len(data), 0xFFFFFFFF, np.uint32)
+    for column in data.T:
+        crc = _TABLE[(crc ^ column) & 255] ^ crc >> 8
+    return crc ^ np.uint32(0xFFFFFFFF)
 
 
-def _wrong(data: bytes, begins: Sequence[int], lengths: Sequence[int]) -> list[int]:
-    """Which of the parts are not followed by their checksum, which is stored rotated by 15 bits and with a constant
-    added."""
-    crc = crc32c(data, begins, lengths)
-    ends = np.array(begins, np.int64)[:, None] + np.array(lengths, np.int64)[:, None] + np.arange(4)
-    stored = np.frombuffer(data, np.uint8)[ends].view("<u4")[:, 0]
-    return np.flatnonzero((crc >> 15 | crc << 17) + np.uint32(0xA282EAD8) != stored).tolist()
+def _right(data: NDArray[np.uint8], begins: Sequence[int], length: int) -> NDArray[np.bool_]:
+    """Whether behind the `length` bytes from each of `begins` stands their checksum, which is stored rotated by 15 bits
+    and with a constant added."""
+    at = np.array(begins)[:, None]
+    crc = crc32c(data[at + np.arange(length)])
+    stored = data[at + length + np.arange(4)].view("<u4")[:, 0]
+    return ((crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)) == stored
 
 
 class Events(Decoder):
@@ -65,52 +60,112 @@ class Events(Decoder):
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """Whole events, up to the first with a wrong checksum; checksums are those of many at once."""
-        begins, lengths, at, whole = list[int](), list[int](), 0, True
-        while whole and at + 12 <= len(data):
-            begins.append(at)
-            lengths.append(struct.unpack_from("<Q", data, at)[0])
-            whole = lengths[-1] <= _MOST and at + lengths[-1] + 16 <= len(data)
-            at += lengths[-1] + 16 if whole else 0
-        count = len(begins) - (not whole)
-        bad = [*_wrong(data, begins, [8] * len(begins)), len(begins)][0]
-        spoiled = [*_wrong(data, [begin + 12 for begin in begins[:count]], lengths[:count]), len(begins)][0]
-        self._add(data, begins[: min(bad, spoiled, count)], lengths, rows)
-        if min(bad, spoiled) < len(begins):
-            return stop_at(
-                begins[min(bad, spoiled)], _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum"
-            )
-        return 16 + lengths[0] if at == 0 and lengths and lengths[0] > _MOST else at
+        found, at = dict[int, list[int]](), 0
+        lengths: list[int] = []
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            if length <= _MOST and at + length + 16 > len(data):
+                break
+            lengths.append(at)
+            if length > _MOST:
+                break
+            found.setdefault(length, []).append(at)
+            at += length + 16
+        if not lengths:
+            is_length = len(data) >= 12 and _right(np.frombuffer(data[:12], np.uint8), [0], 8)[0]
+            return 0 if len(data) < 12 or is_length else stop_at(0, _BAD_LENGTH)
+        raw = np.frombuffer(data, np.uint8)
+        bad = min((lengths[i] for i in np.flatnonzero(~_right(raw, lengths, 8)).tolist()), default=len(data))
+        spoiled = len(data)
+        for length, begins in found.items():
+            wrong = np.flatnonzero(~_right(raw, [begin + 12 for begin in begins], length))
+            spoiled = min([spoiled, *(begins[i] for i in wrong[:1].tolist())])
+        stop = min(bad, spoiled)
+        self._take(raw, {n: kept for n, begins in found.items() if (kept := [b for b in begins if b < stop])}, rows)
+        if stop < len(data):
+            return stop_at(stop, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
+        return at or 16 + length
 
     def resume(self, data: bytes) -> int:
         likely = [at for at in range(len(data) - 12) if data[at + 3 : at + 8] == bytes(5)]
-        wrong = set(_wrong(data, likely, [8] * len(likely)))
-        return next((at for number, at in enumerate(likely) if number not in wrong), len(data))
+        right = _right(np.frombuffer(data, np.uint8), likely, 8).tolist() if likely else []
+        return next((at for at, is_right in zip(likely, right, strict=True) if is_right), len(data))
 
-    def _add(self, data: bytes, begins: Sequence[int], lengths: Sequence[int], rows: NewRows) -> None:
-        steps, walls, columns = (
-            list[int](),
-            list[float](),
-            defaultdict[str, tuple[list[int], list[Any]]](lambda: ([], [])),
-        )
-        for row, (begin, length) in enumerate(zip(begins, lengths, strict=False)):
-            step, wall, values = _event(data[begin + 12 : begin + 12 + length])
-            steps.append(step)
-            walls.append(wall)
-            for tag, value in values.items():
-                columns[tag][0].append(row)
-                columns[tag][1].append(value)
+    def _take(self, raw: NDArray[np.uint8], found: dict[int, list[int]], rows: NewRows) -> None:
+        """Add the events whose records begin at the places `found`, by their length, in `raw`."""
+        order = np.sort(np.array([begin for begins in found.values() for begin in begins], np.int64))
+        steps, walls = np.zeros(len(order), np.int64), np.full(len(order), np.nan)
+        columns = dict[str, tuple[list[int], list[float]]]()
+
+        def put(tag: str, rows: Sequence[int], values: Sequence[float]) -> None:
+            known = columns.setdefault(tag, ([], []))
+            known[0].extend(rows)
+            known[1].extend(values)
+
+        for length, begins in found.items():
+            at = np.searchsorted(order, begins)
+            events = raw[np.array(begins)[:, None] + 12 + np.arange(length)]
+            for form in range(_MOST_FORMS + 1):
+                if not len(at):
+                    break
+                known = _form(events[0].tobytes()) if form < _MOST_FORMS else None
+                if known is None:
+                    for row, event in zip(at.tolist(), events, strict=True):
+                        steps[row], walls[row], values = _event(event.tobytes())
+                        for tag, value in values.items():
+                            put(tag, [row], [value])
+                    break
+                mask, wall, step, places = known
+                same = ((events ^ events[0]) & mask == 0).all(1)
+                alike, rows_of = events[same], at[same]
+                events, at = events[~same], at[~same]
+                if wall is not None:
+                    walls[rows_of] = _numbers(alike, wall, "<f8")
+                for place in range(*step):
+                    steps[rows_of] |= (alike[:, place] & 127).astype(np.int64) << 7 * (place - step[0])
+                for tag, place in places.items():
+                    put(tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
+        if not math.isfinite(self._began):
+            self._began = next(iter(walls[np.isfinite(walls)].tolist()), math.nan)
         timed = np.flatnonzero(np.isfinite(walls))
-        if not math.isfinite(self._began) and timed.size:
-            self._began = walls[timed[0]]
         epoch = columns.pop("epoch", ([], []))
-        rows.add(steps, columns, time=(timed, np.array(walls)[timed] - self._began), epoch=epoch)
+        rows.add(steps, columns, time=(timed, walls[timed] - self._began), epoch=epoch)
+
+
+def _numbers(events: NDArray[np.uint8], place: int, kind: str) -> NDArray[np.float64]:
+    """The number of type `kind` at one place of every event."""
+    part = np.ascontiguousarray(events[:, place : place + np.dtype(kind).itemsize])
+    return part.view(kind)[:, 0].astype(np.float64)
+
+
+def _form(event: bytes) -> tuple[NDArray[np.uint8], int | None, tuple[int, int], dict[str, int]] | None:
+    """What events of one form share: a mask of the bits that are equal, the place of the time, begin and end of the
+    step, the place of each tag's float. None for events with other values, which are read one by one."""
+    mask = np.full(len(event), 255, np.uint8)
+    wall, step, places = None, (0, 0), dict[str, int]()
+    try:
+        for number, whole, begin, end in spans(event):
+            if number == 1 and whole is None and end - begin == 8:
+                wall, mask[begin:end] = begin, 0
+            elif number == 2 and whole is not None:
+                step, mask[begin:end] = (begin, end), 128
+            elif number == 5 and whole is None:
+                for key, _, first, last in spans(event, begin, end):
+                    parts = list(spans(event, first, last)) if key == 1 else []
+                    tag = "".join([text(event[a:b]) for n, value, a, b in parts if n == 1 and value is None][-1:])
+                    floats = [a for n, value, a, b in parts if n == 2 and value is None and b - a == 4]
+                    if len(floats) > 1 or tag in places or any(n == 8 for n, *_ in parts):
+                        return None
+                    if tag and floats:
+                        places[tag] = floats[0]
+                        mask[floats[0] : floats[0] + 4] = 0
+    except ValueError:
+        return None
+    return (mask, wall, step, places) if step[1] - step[0] < 8 else None
 
 
 def _event(event: bytes) -> tuple[int, float, dict[str, float]]:
     """Step (-1 if it is none), time and values of one event."""
-    if (usual := _USUAL.fullmatch(event)) and len(usual[4]) == usual[3][0]:
-        step = sum((byte & 127) << 7 * place for place, byte in enumerate(usual[2] or b""))
-        return step, *struct.unpack("<d", usual[1]), {text(usual[4]): struct.unpack("<f", usual[5])[0]}
     step, wall, values = 0, math.nan, dict[str, float]()
     try:
         for number, value in fields(event):

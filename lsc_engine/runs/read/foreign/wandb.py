@@ -6,13 +6,12 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
-from lsc_engine.runs.metrics.parsing import columns_of
 from lsc_engine.runs.read.foreign.log import (
     MAX_RECORD,
     Damaged,
@@ -22,19 +21,15 @@ from lsc_engine.runs.read.foreign.log import (
     flat,
     number,
     stop_at,
+    whole,
 )
 from lsc_engine.runs.read.foreign.wire import fields, text
 
 _BLOCK, _HEAD = 32768, 7
 _MAGIC = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
-# A row as most are: names of their own and numbers, then its step and other fields of the record.
-_ITEM = r"\x0a[\x00-\x7f][\x0a\x12][\x00-\x7f]([\x20-\x7e]+)\x82\x01[\x00-\x7f]([-+.0-9eE]++|NaN|-?Infinity)"
-_VARINT = r"[\x80-\xff]*[\x00-\x7f]"
-_ITEMS = re.compile(_ITEM)
-_USUAL = re.compile(
-    rf"(?:\x08{_VARINT})?\x12{_VARINT}((?:{_ITEM})+)(?:\x12[\x00-\x7f]\x08{_VARINT})?(?![\x0a\x12])".encode()
-)
+# Sets of names whose rows are read many at once; those of further ones are read one by one.
+_MOST_FORMS = 8
 
 
 class Records(Decoder):
@@ -44,20 +39,18 @@ class Records(Decoder):
 
     def __init__(self) -> None:
         self._open: bytearray | None = None
-        self._found: list[Mapping[str, float | str]] = []
+        self._forms: list[tuple[re.Pattern[bytes], tuple[str, ...]]] = []
+        # Values of the first of the forms that are not in rows yet.
+        self._waiting: list[tuple[bytes, ...]] = []
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """Whole fragments, up to the first with a wrong checksum."""
-        self._found = []
         try:
-            return self._decode(data, offset)
+            return self._decode(data, offset, rows)
         finally:
-            columns = columns_of(self._found)
-            steps = [values["_step"] for values in self._found]
-            axes = {axis: columns.pop(name, ([], [])) for axis, name in (("time", "_runtime"), ("epoch", "epoch"))}
-            rows.add(steps, {name: column for name, column in columns.items() if not name.startswith("_")}, **axes)
+            self._add_waiting(rows)
 
-    def _decode(self, data: bytes, offset: int) -> int:
+    def _decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         at = 0
         if offset == 0:
             if data[:_HEAD] != _MAGIC[: len(data)]:
@@ -83,34 +76,66 @@ class Records(Decoder):
                 return at
             if crc32(data[at + 6 : end]) != check:
                 return stop_at(at, "a record has a wrong checksum")
-            self._join(kind, data[at + _HEAD : end])
+            self._join(kind, data[at + _HEAD : end], rows)
             at = end
 
     def resume(self, data: bytes) -> int:
         self._open = None
         return 0
 
-    def _join(self, kind: int, part: bytes) -> None:
-        if kind in (_FULL, _FIRST):
+    def _join(self, kind: int, part: bytes, rows: NewRows) -> None:
+        if kind == _FULL:
+            self._open = None
+            self._take(part, rows)
+            return
+        if kind == _FIRST:
             self._open = bytearray()
         if self._open is None:
             return
         self._open += part
         if len(self._open) > MAX_RECORD:
             self._open = None
-        elif kind in (_FULL, _LAST):
+        elif kind == _LAST:
             record, self._open = bytes(self._open), None
-            with suppress(ValueError):
-                self._found += _rows(record)
+            self._take(record, rows)
+
+    def _take(self, record: bytes, rows: NewRows) -> None:
+        """Rows of history most often have the names of one of the rows before, and numbers."""
+        for place, (form, _) in enumerate(self._forms):
+            if found := form.match(record):
+                if place:
+                    self._add_waiting(rows)
+                    self._forms.insert(0, self._forms.pop(place))
+                self._waiting.append(found.groups())
+                return
+        self._add_waiting(rows)
+        with suppress(ValueError):
+            for key, value in fields(record):
+                if key == 2 and isinstance(value, bytes):
+                    values = _history(value)
+                    _add({name: [n] for name, n in values.items()}, rows)
+                    names = tuple(values)
+                    if len(self._forms) < _MOST_FORMS and not any(names == known for _, known in self._forms):
+                        self._forms.append((_form(names), names))
+
+    def _add_waiting(self, rows: NewRows) -> None:
+        if not self._waiting:
+            return
+        table, self._waiting = self._waiting, []
+        names = self._forms[0][1]
+        _add(
+            {name: list(map(float, column)) for name, column in zip(names, zip(*table, strict=True), strict=True)}, rows
+        )
 
 
-def _rows(record: bytes) -> list[Mapping[str, float | str]]:
-    """The numbers of the row of history in a record, if there is one. ValueError."""
-    if usual := _USUAL.match(record):
-        values = dict(_ITEMS.findall(usual[1].decode("latin-1")))
-        if "_step" in values:
-            return [values]
-    return [_history(value) for key, value in fields(record) if key == 2 and isinstance(value, bytes)]
+def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A record of history with these names, short values and a step: its groups are the numbers."""
+    number = rb"([-+.0-9eE]++|NaN|-?Infinity)"
+    items = (rb"\x0a[\x00-\x7f][\x0a\x12][\x00-\x7f]" + re.escape(n.encode()) + rb"\x82\x01." + number for n in names)
+    varint = rb"[\x80-\xff]*[\x00-\x7f]"
+    begin, step = rb"(?:\x08" + varint + rb")?\x12" + varint, rb"(?:\x12[\x00-\x7f]\x08" + varint + rb")?"
+    # What follows are fields of the record behind its history.
+    return re.compile(begin + b"".join(items) + step + rb"(?![\x0a\x12])", re.DOTALL)
 
 
 def _item(message: bytes) -> tuple[str, bytes]:
@@ -139,6 +164,13 @@ def _history(message: bytes) -> dict[str, float]:
     if not values.get("_step", math.nan).is_integer():
         values["_step"] = float(step or 0)
     return values
+
+
+def _add(columns: dict[str, list[float]], rows: NewRows) -> None:
+    """Add rows that each hold a number in all columns."""
+    kept = {name: whole(values) for name, values in columns.items() if not name.startswith("_") and name != "epoch"}
+    axes = {"time": whole(columns.get("_runtime", [])), "epoch": whole(columns.get("epoch", []))}
+    rows.add(columns["_step"], kept, **axes)
 
 
 class Wandb(FileLog):

@@ -9,20 +9,29 @@ _WIDTHS = {1: 8, 5: 4}
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Number and value of every field: a varint as an integer, all else as its bytes. ValueError."""
-    at = 0
-    while at < len(message):
+    for number, value, begin, end in spans(message):
+        yield number, message[begin:end] if value is None else value
+
+
+def spans(message: bytes, at: int = 0, stop: int | None = None) -> Iterator[tuple[int, int | None, int, int]]:
+    """Number of every field in message[at:stop], its value if it is a varint, and where it begins and ends."""
+    stop = len(message) if stop is None else stop
+    while at < stop:
         key, at = _varint(message, at)
-        if key & 7 == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        if key & 7 == 2:
+        kind, value = key & 7, None
+        if kind == 0:
+            value, end = _varint(message, at)
+        elif kind == 2:
             width, at = _varint(message, at)
-        elif (width := _WIDTHS.get(key & 7, 0)) == 0:
+            end = at + width
+        elif kind in _WIDTHS:
+            end = at + _WIDTHS[kind]
+        else:
             raise ValueError("an unknown kind of field")
-        if (at := at + width) > len(message):
+        if end > stop:
             raise ValueError("a field is cut short")
-        yield key >> 3, message[at - width : at]
+        yield key >> 3, value, at, end
+        at = end
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
