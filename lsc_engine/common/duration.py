@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsc_engine.common.formatting import number, quoted
@@ -23,14 +24,14 @@ class Duration:
     unit: str
 
     @staticmethod
-    def parse(text: str) -> Duration:
-        """Read "AMOUNT UNIT". ValueError with a sentence where it cannot be read."""
+    def parse(text: str, units: Sequence[str] = UNITS) -> Duration:
+        """Read "AMOUNT UNIT". ValueError with a sentence, which names `units`, where it cannot be read."""
         match = _TEXT.match(text)
         if match is None:
-            raise ValueError(f'{quoted(text)} is not a duration; write it like "200 epochs" ({", ".join(UNITS)})')
+            raise ValueError(f'{quoted(text)} is not a duration; write it like "200 epochs" ({", ".join(units)})')
         unit = match[2] if match[2].endswith("s") else f"{match[2]}s"
         if unit not in UNITS:
-            raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(UNITS)}")
+            raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(units)}")
         if (amount := number(match[1])) is None:
             raise ValueError(f'{quoted(match[1])} is not a number; write a duration like "200 epochs"')
         amount = float(amount)

@@ -110,8 +110,10 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
         return hits[0].path, hits[0].name
     if hits:
         raise UsageError(f"{where}: {len(hits)} presets have this name: {', '.join(p.name for p in hits)}")
+    if os.path.isdir(path):
+        raise UsageError(f"{where}: is a folder, not a file")
     if path.suffix == ".toml" or len(path.parts) > 2:
-        raise UsageError(f"{where}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
+        raise UsageError(f"{where}: there is no such file")
     near = did_you_mean(text, sorted({p.name for p in listed} | {p.stem for p in listed}))
     raise UsageError(f"{where}: neither a file nor the name of a preset; {near}")
 

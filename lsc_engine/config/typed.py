@@ -139,7 +139,7 @@ def seeds_fault(seeds: Iterable[int]) -> str | None:
 def parse_assignment(text: str, option: str) -> tuple[str, str]:
     """Key and right side of `a.b=value`. UsageError where the key is no setting."""
     key, equals, value = text.partition("=")
-    key = key.strip()
+    key = key.replace('"', "").strip()
     if not equals or not key:
         example = "1e-3" if option == "--set" else "1e-4,1e-3"
         raise UsageError(f"{option} {quoted(text)}: write it like optimizer.lr={example}")
@@ -200,6 +200,8 @@ def parse_sweeps(texts: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
         values = tuple(typed_value(key, part) for part in split(value))
         if not values or "" in values:
             faults.append(f"--sweep {key}: needs values, like {key}=1,2")
+        elif twice := [value for value in values if values.count(value) > 1]:
+            faults.append(f"--sweep {key}: {quoted(twice[0])} is given twice")
         sweeps.append((key, values))
     if faults:
         raise UsageError(*faults)

@@ -49,7 +49,7 @@ def duration(*units: str, zero: bool = False) -> AfterValidator:
     """A duration in one of `units`, above 0 unless `zero` is allowed."""
 
     def check(text: str) -> str:
-        duration = Duration.parse(text)
+        duration = Duration.parse(text, units)
         if duration.unit not in units:
             raise ValueError(f"{quoted(text)}: {duration.unit} do not go here. Allowed: {', '.join(units)}")
         if duration.amount == 0 and not zero:

@@ -133,8 +133,10 @@ class DataSet:
                 where = f"{NO_HOME}, the folder for data sets; then: {facts.how}"
                 return f"data.dataset: {facts.name} is not found: {where}"
             places.insert(0, str(base / facts.places[0][0]))
-        where = f"in {' or '.join(places)}" if places else "here" if self.built_in else "in data.path"
-        return f"data.dataset: {facts.name} is not {where}: {facts.how}"
+        if path is None and self.needs_path:
+            return f"data.path (--path): is required for {facts.name}: {facts.how}"
+        where = f"in {' or '.join(places)}" if places else "here"
+        return f"{'data.dataset' if path is None else 'data.path'}: {facts.name} is not {where}: {facts.how}"
 
     def class_names(self, data_dir: Place = None, path: Place = None) -> tuple[str, ...]:
         """Names of all classes in the order of the labels; none where they have none, or are not found."""

@@ -45,8 +45,8 @@ def _python() -> str:
     return os.environ.get(PYTHON) or sys.executable
 
 
-def check_tools(tools: Iterable[str]) -> None:
-    """UsageError with the pip line for tools whose package is not installed."""
+def check_tools(tools: Iterable[str], key: str = "log.also") -> None:
+    """UsageError with `key`, which named them, and the pip line for tools whose package is not installed."""
     if not (wanted := list(dict.fromkeys(tools))):
         return
     try:
@@ -56,7 +56,7 @@ def check_tools(tools: Iterable[str]) -> None:
     where = f" for {_python()}" if os.environ.get(PYTHON) else ""
     if missing := found.stdout.split():
         how = "is not installed{0}: pip install 'lsc[{1}]', or pip install {1}"
-        raise UsageError(*(f"log.also: {tool} {how.format(where, tool)}" for tool in missing))
+        raise UsageError(*(f"{key}: {tool} {how.format(where, tool)}" for tool in missing))
 
 
 def begin(folder: Path, tools: Sequence[str]) -> None:

@@ -151,7 +151,8 @@ def plan_study(
 
 def _sentence(issue: ValidationIssue, file: str, options: Mapping[str, str]) -> str:
     """A mistake with its place: the option by which its key was set, else the file. `options`: key -> option."""
-    key = next((key for key in options if f"{issue.key}.".startswith(f"{key}.")), None)
+    plain = issue.key.replace('"', "")
+    key = next((key for key in options if f"{plain}.".startswith(f"{key}.")), None)
     return issue.sentence(file) if key is None else f"{options[key]} {key}: {issue.message}"
 
 

@@ -68,7 +68,8 @@ def test_pack_without_json_prints_the_files(data_dir: Path) -> None:
         (["digits", "--size", "8"], "digits is not a data set of image files"),
         (["imagnet", "--size", "8"], 'did you mean "imagenet"'),
         (["imagenet", "--size", "8"], "imagenet is not in"),
-        (["folder", "--size", "8"], "folder"),
+        (["folder", "--size", "8"], "data.path (--path): is required for folder: data.path names a folder with"),
+        (["folder", "--size", "8", "--path", "none"], "data.path: folder is not in none: data.path names"),
         (["imagenet", "--size", "0"], "--size: 0 is not a size in pixels, 4 to 1024"),
     ],
 )

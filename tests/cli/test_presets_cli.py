@@ -141,6 +141,20 @@ def test_check_bad_usage(lsc) -> None:  # type: ignore[no-untyped-def]
     assert lsc("check", "demo", "--seeds", "a,b")[0] == 2
 
 
+def test_check_refuses_a_folder_of_images_that_is_not_there(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    absent = tmp_path / "none"
+    data = ("data.dataset=folder", "data.image_size=8", "data.labels=class", f"data.path={absent}")
+    words = [word for one in data for word in ("--set", one)]
+    code, out, err = lsc("check", "demo", "--variant", "CE-384", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"--set data.path: folder is not in {absent}: data.path names a folder with train/")
+
+
+def test_a_setting_of_tune_is_named_as_it_was_set(lsc) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = lsc("check", "demo", "--set", 'tune."optimizer.l"=[1]')
+    assert (code, err) == (2, '--set tune.optimizer.l: unknown key; did you mean "optimizer.lr"?\n')
+
+
 def test_new_copies_and_never_overwrites(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "deep" / "mine.toml"
     code, out, _ = lsc("new", "demo", str(file), "--json")

@@ -158,6 +158,7 @@ def test_nmin_loads_no_torch() -> None:
         (("nmin", "10", "--scale", "0"), "--scale: 0 is not above 0 and at most 700"),
         (("vectors", "V21", "--n", "9", "--scale", "1e9"), "--scale: 1e+09 is not above 0"),
         (("vectors", "bch", "--n", "100"), "bch: n = 100 is not a power of two from 16 to 1024; take 64 or 128"),
+        (("vectors", "V2l", "--n", "3"), 'SYSTEM: "V2l" is not a vector system; did you mean "V21"?'),
         (("vectors", "V22", "--n", "3"), "n >= 4"),
         (("vectors", "planar", "--n", "2"), "number of classes is needed"),
         (("vectors", "V21", "--n", "400", "--csv", "big.csv"), "--limit"),

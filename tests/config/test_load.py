@@ -149,6 +149,18 @@ def test_unknown_preset_names_the_nearest() -> None:
         load_preset("dmeo")
 
 
+def test_a_folder_is_no_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match='PRESET "mine": is a folder, not a file'):
+        load_preset("mine")
+
+
+def test_a_duration_names_the_units_that_its_setting_takes() -> None:
+    assert faults_of(SMALL + '[log]\nevery = "5"\n')["log.every"].endswith("(epochs, steps, examples)")
+    assert faults_of(SMALL + '[checkpoint]\nevery = "5"\n')["checkpoint.every"].endswith("examples, minutes)")
+
+
 def test_mirrors_are_no_setting_of_what_a_run_computes(tmp_path: Path) -> None:
     configs = []
     for number, also in enumerate(("", "[log]\nalso = []\n", '[log]\nalso = ["wandb", "mlflow"]\n')):

@@ -89,6 +89,8 @@ def test_sweeps_of_numbers_lists_and_texts() -> None:
     assert parse_sweeps(["target.weights=[1,.5],[1.,2]"]) == [("target.weights", ([1, 0.5], [1.0, 2]))]
     assert parse_sweeps(["train.duration=.5 epochs,'9 steps'"]) == [("train.duration", (".5 epochs", "9 steps"))]
     assert parse_sweeps(["target.order=shuffled,sequential"]) == [("target.order", ("shuffled", "sequential"))]
+    with pytest.raises(UsageError, match=r"^--sweep optimizer\.lr: 0\.001 is given twice$"):
+        parse_sweeps(["optimizer.lr=1e-3,0.001"])
 
 
 @pytest.mark.parametrize(

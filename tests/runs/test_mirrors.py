@@ -226,6 +226,8 @@ def test_a_mirror_that_hangs_is_ended_and_named(
 def test_a_tool_that_is_not_installed_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"log\.also: mlflow is not installed: pip install 'lsc\[mlflow\]'"):
         supervise.check_tools(["tensorboard", "mlflow"])
+    with pytest.raises(UsageError, match=r"^--to: mlflow is not installed"):
+        supervise.check_tools(["mlflow"], "--to")
     monkeypatch.setenv(supervise.PYTHON, str(tmp_path / "none"))
     with pytest.raises(UsageError, match=r"LSC_MIRROR_PYTHON: .*none cannot be run"):
         supervise.check_tools(["tensorboard"])

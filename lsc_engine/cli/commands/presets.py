@@ -17,6 +17,7 @@ from lsc_engine.common.userpaths import user_path
 from lsc_engine.plugins import load_plugins
 from lsc_engine.runs import open_run
 from lsc_engine.runs.folder.layout import PRESET, runs_dirs
+from lsc_engine.runs.settings import PLACE
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig
@@ -83,6 +84,10 @@ def check(
     """
     load_plugins(plugin or [])
     document = _checked(cli.load_plan(study), data_dir)
+    if any(text.replace(" ", "").startswith(f"{PLACE}=") for text in study.sets or ()):
+        missing = [one for row in document["variants"].values() for one in row["missing"] if one.startswith(PLACE)]
+        if missing:
+            raise UsageError(*(f"--set {one}" for one in dict.fromkeys(missing)))
     answer(as_json, document)
     if not as_json:
         _print_check(document)

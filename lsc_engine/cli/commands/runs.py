@@ -505,7 +505,7 @@ def mirror(
             raise UsageError(f'--to: "{tool}" is not a tool; {did_you_mean(str(tool), known)}')
     if not tools:
         raise UsageError(f"{found.id} has no log.also; give --to: {', '.join(known)}")
-    check_tools(tools)
+    check_tools(tools, "--to" if to else MIRRORED)
     states = supervise(found, list(dict.fromkeys(tools)))
     if as_json:
         print_json([asdict(state) for state in states])

@@ -94,16 +94,19 @@ def vectors(
 
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
-    name = canonical(system)
     number = parse_count(classes) if classes is not None else None
     if faults := _scale_faults(scale):
         raise UsageError(*faults)
-    if name.startswith("embeddings:"):
-        raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
     if file is not None and str(file) != "-":
         file = new_file("--csv", file, force, ".csv")
-    # Those of files by reading them.
-    known = open_system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
+    try:
+        name = canonical(system)
+        if name.startswith("embeddings:"):
+            raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
+        # Those of files by reading them.
+        known = open_system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
+    except UsageError as error:
+        raise UsageError(*(fault.replace("target.system:", "SYSTEM:", 1) for fault in error.faults)) from error
     if number is not None and (fault := too_few(name, n, number)) is not None:
         raise UsageError(f"--classes: {fault}")
     rows = min(known.choosable, limit if limit is not None else known.choosable)
