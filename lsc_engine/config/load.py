@@ -201,7 +201,8 @@ def load_run_config(path: Path) -> RunConfig:
     """The RunConfig of a run's preset.toml, with or without its data. PresetError with all mistakes."""
     text, raw = read_preset_toml(path)
     if "run" not in raw:
-        missing = ValidationIssue("run", "is missing: this is a preset, not the record of a run")
+        what = "this is a preset, not the record of a run" if raw else "the file is empty; delete this run"
+        missing = ValidationIssue("run", f"is missing: {what}")
         raise PresetError(str(path), [missing])
     preset = _checked(PresetFile(path, path.stem, text, raw), record=True)
     assert preset.record is not None

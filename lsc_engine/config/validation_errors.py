@@ -166,6 +166,10 @@ def _of_settings(item: Any, table: Table) -> tuple[list[Any], str]:
 
 def _message(item: Any, model: type[BaseModel], loc: Any = ()) -> str:
     loc = loc or item["loc"]
+    # In a list of tables.
+    inner = get_args(model.model_fields[loc[0]].annotation)[:1] if loc[0] in model.model_fields else ()
+    if len(loc) > 2 and isinstance(inner and inner[0], type) and issubclass(inner[0], BaseModel):
+        model, loc = inner[0], loc[2:]
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
     # A key of the file may be the alias of its field.
     fields = {info.alias or name: info for name, info in model.model_fields.items()}

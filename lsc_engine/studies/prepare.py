@@ -105,7 +105,10 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path, free: Collectio
     for seed in seeds_of(folder):
         try:
             # Whether the images at another place are the same is checked when they are opened.
-            known = {**settings_of(read_toml(seed / PRESET)), PLACE: planned.get(PLACE)}
+            table = read_toml(seed / PRESET)
+            if not table:
+                raise UnreadableError(f"{PRESET} is empty")
+            known = {**settings_of(table), PLACE: planned.get(PLACE)}
         except UnreadableError as error:
             return f"{seed}: {error}; delete this run, or give another --name, such as {free_name(root, study)}"
         if changed := {key: pair for key, pair in differences(known, planned).items() if key not in free}:

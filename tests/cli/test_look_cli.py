@@ -141,7 +141,9 @@ def test_show(root: Path) -> None:
     missing = lsc(root, "show", "g/s/a/seed-1")
     assert missing.returncode == 2
     assert "the nearest of 3 runs: g/s/a/seed-0, g/s/b/seed-0, " in missing.stderr
-    assert lsc(root, "show", "a/seed-0", "--metric", "nope").returncode == 2
+    absent = lsc(root, "show", "a/seed-0", "--metric", "nope")
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "has no metric 'nope'" in absent.stderr
 
 
 def test_show_draws_the_last_embeddings(root: Path) -> None:

@@ -53,6 +53,7 @@ def test_presets_filters(lsc) -> None:  # type: ignore[no-untyped-def]
 def test_check_shows_the_numbers(lsc) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = lsc("check", "demo")
     assert code == 0
+    assert "study   demo: 5 runs, seed 0\n" in out
     for part in ("147 840, 1.2% used", "28 090 752, 6.4e-05 used", "45.00°", "48.19°", "0.0871"):
         assert part in out
     # What all variants share stands once, and no cell is broken, whatever their number.

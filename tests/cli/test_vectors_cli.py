@@ -126,6 +126,7 @@ def test_nmin_table_is_whole_and_exact() -> None:
     assert "…" not in text
     lines = text.splitlines()
     assert lines[0] == "smallest n for 1 280 000 classes"
+    assert good("nmin", "1").startswith("smallest n for 1 class\n")
     assert next(line for line in lines if line.startswith("V21 ")).split()[1] == "138"
     assert "-- ! cosine above 0.7 --" in lines
     assert lines.index("-- ! cosine above 0.7 --") < next(i for i, line in enumerate(lines) if line.startswith("! A "))
@@ -212,7 +213,7 @@ def test_vectors_csv_and_back(tmp_path: Path) -> None:
     assert "exists already and is not overwritten; give another name, or --force" in again.stderr
     assert run("vectors", "V21", "--n", "9", "--csv", str(file), "--limit", "100", "--force").returncode == 0
     back = json.loads(good("vectors", f"file:{file}", "--n", "9", "--json", "--classes", "100"))
-    assert (back["count"], back["label"], back["neighbours"]) == (100, "scan", None)
+    assert (back["count"], back["label"], back["neighbours"], back["source"]) == (100, "scan", None, "-")
     assert back["max_cosine"] == 0.6667
     assert [path.name for path in tmp_path.iterdir()] == ["v.csv"]
 

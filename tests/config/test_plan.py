@@ -218,6 +218,9 @@ def test_a_runs_preset_takes_options(study: Path, tmp_path: Path) -> None:
 def test_a_preset_is_no_record_of_a_run(study: Path) -> None:
     with pytest.raises(UsageError, match="not the record of a run"):
         load_run_config(study)
+    study.write_text("")
+    with pytest.raises(UsageError, match="run: is missing: the file is empty; delete this run"):
+        load_run_config(study)
 
 
 def test_differences_are_settings_only(study: Path) -> None:

@@ -124,6 +124,11 @@ def test_tries_and_sweeps_leave_the_claims_out(tmp_path: Path) -> None:
             "bench.arguments.head",
             "does not name it",
         ),
+        (
+            'kind = "bench"\n[bench]\nnames = ["decode"]\n[[bench.claims]]\ntext = "x"\ncolumn = "y"\nat_lest = 1',
+            "bench.claims.at_lest",
+            'in entry 1: unknown key; did you mean "at_least"',
+        ),
         ('kind = "data"\nclaims = []\n[datasets]\nnames = ["digits"]', "claims", "has none"),
     ],
 )

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from report_studies import call, make_study
+from typer.testing import CliRunner
 
 from lsc_engine.analysis.compare import spread_text
+from lsc_engine.cli import build_app
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.exports import best_step
 from lsc_engine.report.page import tabular
@@ -158,6 +160,11 @@ def test_embeddings_give_the_accuracy_that_was_measured(here: Path, trained: Pat
     assert found["accuracy"] == pytest.approx(run.last()["val/accuracy"])
     with pytest.raises(UsageError, match="not overwritten"):
         call("embed", run.id, "--split", "val")
+    data = ("--split", "val", "--force")
+    done = CliRunner().invoke(build_app(), ["embed", run.id, *data])
+    assert "300 embeddings of 3 float32, 12 bytes each, 3 600 in all" in done.stderr
+    done = CliRunner().invoke(build_app(), ["export", run.id, "--to", "npy", "--codes", "sign", *data])
+    assert "300 embeddings of 1 byte each, 12 as float32" in done.stderr
     call("embed", run.id, "--split", "val", "--out", "z.npy", "--limit", "7")
     assert np.load("z.npy").shape == (7, 3)
     assert np.load("z.labels.npy").tolist() == labels[:7].tolist()

@@ -69,6 +69,9 @@ def test_other_settings_are_refused_with_the_difference_and_a_name(tmp_path: Pat
     with pytest.raises(UsageError, match=r"model\.dim is 10 there, 12 here"):
         create_study(plan(7, dim=12), tmp_path, {})
     assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "s/a/seed-0/preset.toml").write_text("")
+    with pytest.raises(UsageError, match=r"s/a/seed-0: preset\.toml is empty; delete this run, or give another --name"):
+        plan_actions(plan(0), tmp_path)
 
 
 def test_foreign_folders_and_names_that_climb_are_refused(tmp_path: Path) -> None:

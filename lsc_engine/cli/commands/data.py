@@ -14,6 +14,7 @@ import typer
 from lsc_engine.cli.options import DataDir, ImageDir, Json, RunsDir, arg, command, num, opt
 from lsc_engine.cli.output import answer, message, print_json, printable, table
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import counted
 
 if TYPE_CHECKING:
     from lsc_engine.bench import Result
@@ -40,7 +41,7 @@ def pack(
     if not 4 <= size <= 1024:
         raise UsageError(f"--size: {size} is not a size in pixels, 4 to 1024")
     done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "split": one.split,
             "file": str(target),
@@ -55,7 +56,8 @@ def pack(
         print_json({"dataset": dataset, "size": size, "splits": rows})
         return
     for row in rows:
-        message(f"{row['split']}: {row['images']:,} images, {row['bytes']:,} bytes, sha256 {row['sha256']}")
+        amount = f"{counted(row['images'], 'image')}, {counted(row['bytes'], 'byte')}"
+        message(f"{row['split']}: {amount}, sha256 {row['sha256']}")
         print(row["file"])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, message, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
+from lsc_engine.common.formatting import counted, grouped
 from lsc_engine.common.safe_io import write_csv, writing
 from lsc_engine.common.userpaths import absent, user_path
 from lsc_engine.plugins import load_plugins
@@ -70,7 +71,8 @@ def embed(
         files = [str(one) for one in save_embeddings(file, z, labels, facts | names)]
     sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
     document = {**facts, "step": trained.step, **sizes, "notes": list(notes), "files": files}
-    note = f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all"
+    each = f"{z.shape[1]} float32, {grouped(4 * z.shape[1])} bytes each"
+    note = f"{counted(len(z), 'embedding')} of {each}, {grouped(z.nbytes)} in all"
     answer(as_json, document, "\n".join(files), note=note)
 
 
@@ -105,7 +107,7 @@ def evaluate(
     dataset = path or on or trained.config.data.dataset
     facts = {"run": found.id, "step": trained.step, "dataset": dataset, "images": done.images}
     rows = [[name, f"{100 * value:.2f} %"] for name, value in done.values.items()]
-    counts = ", ".join(f"{count:,} {name} images" for name, count in done.images.items())
+    counts = ", ".join(counted(count, f"{name} image") for name, count in done.images.items())
     document = {**facts, "metrics": done.values, "notes": list(done.notes)}
     answer(as_json, document, lambda: table(["metric", ""], rows, " r"), note=counts)
 
@@ -176,13 +178,12 @@ def predict(
     if judged:
         summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
     share = f", {100 * summary['accuracy']:.1f} % right" if judged else ""
-    share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
-    unread = f", {len(failed):,} that cannot be read" if failed else ""
-    count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
+    share += f" of {grouped(len(judged))} whose class the run knows" if judged and len(judged) < len(rows) else ""
+    unread = f", {grouped(len(failed))} that cannot be read" if failed else ""
     bad = [{"image": name, "error": why} for name, why in failed]
     document = {**summary, "notes": list(chosen.notes), "failed": bad, "labels": rows}
     lines = [] if file is not None else _label_lines(rows, trained.names)
-    note = f"{count}{share}, {summary['new_classes']:,} of a new class{unread}"
+    note = f"{counted(len(rows), 'image')}{share}, {grouped(summary['new_classes'])} of a new class{unread}"
     answer(as_json, document, "\n".join(lines), note=note)
     if failed:
         sys.exit(1)
@@ -236,9 +237,10 @@ def _calibrate(
     fitted = calibrate(trained, images, data)
     with writing(found.path):
         write_calibration(found.path, fitted)
+    used = counted(fitted.images, "image")
     before = "" if fitted.nll_before is None else f", {fitted.nll_before:.4g} before"
     text = (
-        f"scale {fitted.scale:.4g}, temperature {fitted.temperature:.4g}, by {fitted.images:,} images of {data}\n"
+        f"scale {fitted.scale:.4g}, temperature {fitted.temperature:.4g}, by {used} of {data}\n"
         f"{fitted.nll:.4g} nats an image{before}; mean probability {fitted.confidence:.1%}, right {fitted.accuracy:.1%}"
     )
     answer(as_json, {"run": found.id, **asdict(fitted)}, text)

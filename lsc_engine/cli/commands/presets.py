@@ -201,8 +201,8 @@ def _print_check(document: dict[str, Any]) -> None:
         print(f"kind    {document['kind']}: makes its report without training")
         return
     before = f", after {counted(document['tries'], 'try', 'tries')} of [tune]" if document["tries"] else ""
-    seeds = " ".join(map(str, document["seeds"]))
-    print(f"study   {document['study']}: {counted(len(document['runs']), 'run')}, seeds {seeds}{before}")
+    seeds = " ".join(["seed" if len(document["seeds"]) == 1 else "seeds", *map(str, document["seeds"])])
+    print(f"study   {document['study']}: {counted(len(document['runs']), 'run')}, {seeds}{before}")
     columns = {name: _lines_of(row) for name, row in document["variants"].items()}
     keys = list(dict.fromkeys(key for column in columns.values() for key in column))
     same = [key for key in keys if len(columns) > 1 and len({column.get(key) for column in columns.values()}) == 1]

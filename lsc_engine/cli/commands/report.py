@@ -10,6 +10,7 @@ import typer
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, message, printable
 from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.formatting import counted
 from lsc_engine.common.userpaths import user_path
 
 if TYPE_CHECKING:
@@ -239,6 +240,7 @@ def _export_codes(
     recall = {f"recall@{k}": share for k, share in zip(embedding_codes.NEIGHBOURS, found, strict=True)}
     facts = {"to": to, "codes": code, "runs": [run.id], "images": len(z), "n": z.shape[1], "bits": codes.bits}
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in recall.items())
-    note = f"{len(z):,} embeddings of {codes.bytes} bytes each, {4 * z.shape[1]} as float32; {shares}"
+    each = f"{counted(codes.bytes, 'byte')} each, {4 * z.shape[1]} as float32"
+    note = f"{counted(len(z), 'embedding')} of {each}; {shares}"
     names = [str(file) for file in files]
     answer(as_json, {**facts, "bytes": codes.bytes, **recall, "files": names}, "\n".join(names), note=note)

@@ -127,10 +127,10 @@ def show(
         row |= {"preset": found.config, "source": found.source, "history": history, "notes": notes}
         print_json(row | {"checkpoints": kept, "mirrors": [asdict(state) for state in states(found.path)]})
         return
+    drawn = [*_charts(found, metric), *([] if metric else _embeddings(found))] if plot or metric else []
     print(printable(_describe(found, row)))
-    if plot or metric:
-        for text in [*_charts(found, metric), *([] if metric else _embeddings(found))]:
-            print("\n" + text)
+    for text in drawn:
+        print("\n" + text)
 
 
 def _describe(run: Run, row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from lsc_engine.cli.options import Force, Json, arg, command, new_file, num, opt
 from lsc_engine.cli.output import answer, message, print_json, table
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.formatting import grouped, parse_count, size
+from lsc_engine.common.formatting import counted, grouped, parse_count, size
 from lsc_engine.common.safe_io import write_csv
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import at_n_min, canonical, facts, listed, n_min, too_few
@@ -205,7 +205,7 @@ def _nmin_text(classes: int, max_cosine: float | None, rows: list[tuple[bool, Ve
     if within < len(lines) and max_cosine is not None:
         lines.insert(within, f"-- ! cosine above {max_cosine:g} --")
     lines.append(f"CROWD: the mean of exp({scale:g} cos) over pairs of vectors; ~ estimated")
-    return "\n".join([f"smallest n for {grouped(classes)} classes", *lines])
+    return "\n".join([f"smallest n for {counted(classes, 'class', 'classes')}", *lines])
 
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int, scale: float) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from lsc_engine.common.deferred import np, torch
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection, data_folder
@@ -254,7 +255,7 @@ class Glyphs(DataSet):
     def describe(self) -> str | None:
         fonts = find_fonts()
         held_out = f"validation on {', '.join(fonts.held_out)}" if fonts.order else f"too few: {self.facts.how}"
-        return f"{len(fonts.order):,} characters in {fonts.families} font families, {held_out}"
+        return f"{grouped(len(fonts.order))} characters in {fonts.families} font families, {held_out}"
 
     def count(self, chosen: Selection) -> Counts:
         unique, classes = chosen.unique, chosen.classes

@@ -69,7 +69,8 @@ class Table(VectorSystem):
         unit, lengths = directions(name.removeprefix("file:"), rows.numpy())
         table = cls(name, rows.shape[1], len(rows))
         table._rows, table._lengths = torch.from_numpy(unit), torch.from_numpy(lengths)
-        table.source, table.max_cosine = "2510.04090 CEembs", tensors.largest_cosine(unit)
+        table.source = "-" if name.startswith("file:") else "2510.04090 CEembs"
+        table.max_cosine = tensors.largest_cosine(unit)
         content = rows.contiguous().numpy().tobytes()
         table.sha256 = hashlib.sha256(content).hexdigest()
         return table
