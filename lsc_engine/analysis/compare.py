@@ -127,7 +127,9 @@ class Row:
             "runs": [run.id for run in self.runs],
             "states": {str(seed): state for seed, state in self.states.items()},
             "loss_kind": self.kind,
-            "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in self.last.items()},
+            "metrics": {
+                name: {"mean": m, "std": s if n > 1 else None, "seeds": n} for name, (m, s, n) in self.last.items()
+            },
             "levels": [level.to_json() for level in self.levels],
         }
 
@@ -349,6 +351,8 @@ def _notes(row: Row, base: Row) -> list[str]:
     begun, taught, *named = (str(row.settings.get(key) or "") for key in keys)
     means = [text.partition(":")[2] for text in named if text.startswith(("nearest:", "embeddings:"))]
     stages = dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name not in ("", "init"))
+    parents = (run.source.get("parent") for run in row.runs)
+    forks = sorted(f"{one.get('id')} at step {one.get('step')}" for one in parents if isinstance(one, dict))
     words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part", "": ""}
     eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
     because = f" ({'; '.join(sorted(eager))})" if eager else ""
@@ -365,6 +369,7 @@ def _notes(row: Row, base: Row) -> list[str]:
             not other_data and row.group != base.group
         ),
         f"{row.label} builds on {', '.join(stages)}: what that took is not counted here": stages,
+        f"{row.label} was forked from {', '.join(forks)}: what it reached before counts from its first value": forks,
         f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds": (
             row.device != base.device and row.last and base.last
         ),

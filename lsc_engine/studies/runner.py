@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,8 +65,10 @@ def run_study(
     """Train what is left of a study that `begin_study` has begun: tries of [tune] first, then the runs themselves. The
     exit code, the study as trained (its `tune` is left where no settings were chosen), and its tries."""
     root, tries = options.runs_dir, plan.tune
+    seen: set[str] = set()
     while tries is not None:
-        code = train(runs, options, message, display, wait_for_all=True)
+        code = train(runs, options, message, display, wait_for_all=True, seen=seen)
+        seen |= {run.id for run in runs}
         unended = unended_tries(tries, root)
         for sentence in unended:
             message(f"no rate is chosen while a try has not ended: {sentence}")
@@ -136,15 +138,21 @@ def after_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Messag
 
 
 def train(
-    runs: Runs, options: ExecutionOptions, message: Message, display: OpenDisplay, *, wait_for_all: bool = False
+    runs: Runs,
+    options: ExecutionOptions,
+    message: Message,
+    display: OpenDisplay,
+    *,
+    wait_for_all: bool = False,
+    seen: Collection[str] = (),
 ) -> int:
     """Train the runs that are not done, here or on `options.gpus`; the exit code. `wait_for_all`: also wait for runs
-    that another process is at work on and nothing needs."""
+    that another process is at work on and nothing needs. `seen`: ids of earlier rounds, not reported as done."""
     done = [run for run in runs if run.action == "done"]
     todo = [run for run in runs if run.action != "done"]
     earlier = [run.status.state for run in done if run.status is not None]
-    if done:
-        message(f"{len(done)} of {len(runs)} runs are done already")
+    if before := [run for run in done if run.id not in seen]:
+        message(f"{len(before)} of {len(runs) - len(seen)} runs are done already")
     if not todo:
         return exit_code(earlier, None)
     holders = [(run.id, holder(run.folder) if run.action == "busy" else None) for run in todo]

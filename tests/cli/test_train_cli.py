@@ -108,12 +108,16 @@ def test_tune_tries_the_grid_and_trains_with_the_best(folder: Path) -> None:
 
 
 def test_a_grid_grows_as_far_as_its_setting_allows(folder: Path) -> None:
-    text = PRESET + '\n[tune]\n"optimizer.momentum" = [0.5, 0.9]\nduration = "3 epochs"\nby = "train/loss"\n'
+    text = PRESET + '\n[tune]\n"optimizer.momentum" = [0.4, 0.6]\nduration = "3 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text.replace("[optimizer]", '[optimizer]\nname = "sgd"'))
     _, err = call(folder, "run", "tiny.toml", "--variant", "narrow")
-    assert "narrow: the best value lies at the edge of the grid, which cannot grow to momentum = 2: " in err
+    assert "at the edge of the grid, which grows to momentum = 0.9" in err
+    assert "done already" not in err
+    assert "narrow: the best value lies at the edge of the grid, which cannot grow to momentum = 1: " in err
     assert "narrow: momentum = 0.9 is the best of its grid by the final train/loss, at the edge of the grid" in err
     assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["momentum"] == 0.9
+    _, err = call(folder, "run", "tiny.toml", "--variant", "narrow")
+    assert [line[:6] for line in err.splitlines() if line.endswith("done already")] == ["2 of 2", "1 of 1", "1 of 1"]
 
 
 def test_stopped_while_trying_lists_the_tries(folder: Path) -> None:
@@ -199,8 +203,19 @@ def test_resume_and_fork(folder: Path) -> None:
     forked = open_run(child / "seed-0")
     assert forked.status().state == "finished"
     assert forked.source["parent"] == {"id": "tiny/narrow/seed-0", "step": step}
-    steps, _ = forked.history("train/loss")
+    steps, _, epochs, seconds = forked.axes("train/loss")
     assert steps.min() > step
+    # All three count from the start of the parent.
+    parent_steps, _, parent_epochs, parent_seconds = run.axes("train/loss")
+    last = (parent_steps <= step).nonzero()[0][-1]
+    assert epochs.min() > parent_epochs[last]
+    assert seconds.min() > parent_seconds[last]
+    told, _ = call(folder, "compare", run.id, forked.id, "--json")
+    (note,) = [note for note in json.loads(told)["notes"] if "forked" in note]
+    assert f"forked from {run.id} at step {step}: what it reached before counts from its first value" in note
+    _, err = call(folder, "resume", run.id, "--set", "optimizer.lr=1", code=2)
+    assert "--set optimizer.lr: a run that goes on keeps its settings" in err
+    assert "--set data.path" not in err
     shown, _ = call(folder, "show", forked.id)
     assert f"forked from tiny/narrow/seed-0, step {step}" in shown
     told, err = call(folder, "resume", forked.id, "--json")
