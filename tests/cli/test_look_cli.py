@@ -123,6 +123,11 @@ def test_list(root: Path) -> None:
     empty = lsc(root / "none", "list")
     assert (empty.returncode, empty.stdout) == (0, "")
     assert "is not there" in empty.stderr
+    twice = lsc(root, "list", "--json", "--runs-dir", str(root), "--runs-dir", f"{root}/../runs")
+    assert [run["id"] for run in json.loads(twice.stdout)] == [run["id"] for run in runs]
+    typo = lsc(root, "list", "--runs-dir", str(root), "--runs-dir", str(root / "typo"))
+    assert (typo.returncode, typo.stdout) == (2, "")
+    assert f"--runs-dir: {root / 'typo'} is not there" in typo.stderr
 
 
 def test_show(root: Path) -> None:
@@ -171,6 +176,7 @@ def test_show_draws_the_last_embeddings(root: Path) -> None:
 def test_compare(root: Path) -> None:
     found = json.loads(lsc(root, "compare", "a/seed-0", "b/seed-0", "--json").stdout)
     assert found["settings"] == {"model.dim": {"g/s/a": 10, "g/s/b": 12}}
+    assert found["rows"][0]["metrics"]["train/accuracy"] == {"mean": 1.0, "std": None, "seeds": 1}
     # Both reach the level between the same two evaluations.
     faster = found["rows"][1]["levels"][0]["faster"]["steps"]
     assert (faster["ratio"], faster["note"]) == (None, "not resolved")

@@ -135,9 +135,9 @@ def launch_log(root: Path, study: str) -> Path:
 
 
 def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:
-    """The runs folders named on the command line, else `$LSC_RUNS`, else `./runs`; the first is one's own."""
-    chosen = [user_path(value) for value in values or ()]
-    return chosen or [user_path(os.environ.get("LSC_RUNS") or "runs")]
+    """The runs folders of the command line, each once, else `$LSC_RUNS`, else `./runs`; the first is one's own."""
+    chosen = {os.path.realpath(path): path for path in map(user_path, values or ())}
+    return [*chosen.values()] or [user_path(os.environ.get("LSC_RUNS") or "runs")]
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
