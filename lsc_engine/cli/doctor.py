@@ -131,7 +131,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         rows.append((True, "packed", ", ".join(found["packed"])))
     for row in found["disk"]:
         free = "no answer" if row["free"] is None else f"{row['free'] / 2**30:.1f} GB free"
-        denied = "" if row["writable"] else "; cannot be written to, name another one"
+        denied = "" if row["writable"] else "; no folder that can be written to, name another one"
         note = NO_HOME if row["path"] is None else f"{row['path']}, {free}{denied}"
         rows.append((row["writable"], f"{row['what']} folder", note))
     why = " ".join(filter(None, (end["why"], end["do"])))
@@ -260,7 +260,7 @@ def _disk(what: str, folder: Path | None) -> dict[str, Any]:
             return None, None, False
         place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         usage = shutil.disk_usage(place)
-        return usage.free, usage.total, os.access(place, os.W_OK)
+        return usage.free, usage.total, place.is_dir() and os.access(place, os.W_OK)
 
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     path = None if folder is None else str(folder)

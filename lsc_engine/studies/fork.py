@@ -34,7 +34,7 @@ def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
         for key in changes
         if key != PLACE
     ]
-    if changes and config.data.path is None:
+    if PLACE in changes and config.data.path is None:
         problems.append(f"--set {PLACE}: {run.id} found its images in the data folder; name another by --data-dir")
     if changes.get(PLACE) == "":
         problems.append(f"--set {PLACE}: name a folder")

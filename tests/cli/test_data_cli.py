@@ -109,6 +109,14 @@ def test_doctor_as_json(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_doctor_takes_no_file_for_the_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").touch()
+    done = run("doctor", "--data-dir", str(tmp_path / "mine.toml"))
+    (line,) = [line for line in done.stdout.splitlines() if "data folder" in line]
+    assert line.startswith("!!")
+    assert line.endswith("no folder that can be written to, name another one")
+
+
 @pytest.mark.slow
 def test_doctor_for_reading_names_everything(tmp_path: Path) -> None:
     done = run("doctor", "--data-dir", str(tmp_path))

@@ -168,6 +168,7 @@ def test_new_copies_and_never_overwrites(lsc, tmp_path: Path) -> None:  # type: 
     assert "exists already" in err
     assert file.read_text() == "x = 1"
     assert lsc("new", "demo", str(tmp_path / "mine"))[0] == 2
+    assert f"{tmp_path / 'y.toml'} would do" in lsc("new", "demo", str(tmp_path / "y.txt"))[2]
     assert lsc("new", "demo", str(tmp_path / "my file.toml"))[0] == 2
     assert not (tmp_path / "my file.toml").exists()
 

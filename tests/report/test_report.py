@@ -248,7 +248,7 @@ def test_unknown_studies_and_wrong_words_are_refused(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "fig9" in done.stderr
     for words in ((), ("fig9", "--all")):
-        with pytest.raises(UsageError, match="or give --all"):
+        with pytest.raises(UsageError, match="or give --all for every one of the runs folder, not both"):
             call("report", *words, "--runs-dir", tmp_path / "runs")
 
 

@@ -108,7 +108,7 @@ def new(
     document = read_preset(preset)
     file = user_path(file)
     if file.suffix != ".toml":
-        raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file}.toml would do")
+        raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file.parent / file.stem}.toml would do")
     if (fault := name_fault(file.stem)) is not None:
         raise UsageError(f"FILE {file}: the file's name becomes the study's: {fault}")
     with writing(file):

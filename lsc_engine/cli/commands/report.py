@@ -60,7 +60,7 @@ def report(
             raise typer.Exit(1)
         return
     if all_ == (study is not None):
-        raise UsageError("name a study, or give --all for every one of the runs folder")
+        raise UsageError("name a study, or give --all for every one of the runs folder, not both")
     folder = user_path(out) if out is not None else None
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"--out: {folder} is a file, not a folder")

@@ -55,6 +55,14 @@ def list_(
     from lsc_engine.runs.folder.requests import pending
     from lsc_engine.runs.read.run import list_runs, short_ids
 
+    roots = runs_dirs(runs_dir)
+    missing = [
+        f"{root} is a file, not a folder" if root.exists() else f"{root} is not there"
+        for root in roots
+        if not root.is_dir()
+    ]
+    if runs_dir and missing:
+        raise UsageError(*(f"--runs-dir: {fault}" for fault in missing))
     skipped: list[str] = []
     runs = list_runs(runs_dir, skipped, foreign=True)
     short, found = short_ids(runs), []
@@ -69,9 +77,8 @@ def list_(
     if as_json:
         print_json([row for _, row in found])
         return
-    roots = runs_dirs(runs_dir)
-    for root in (root for root in roots if not root.is_dir()):
-        message(f"{root} is a file, not a folder" if root.exists() else f"{root} is not there")
+    for fault in missing:
+        message(fault)
     if not found:
         where = ", ".join(str(root) for root in roots)
         none = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
