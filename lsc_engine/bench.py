@@ -19,7 +19,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from lsc_engine import __version__
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
@@ -189,6 +191,13 @@ def run(
         if key not in known:
             hint = did_you_mean(key, known) if known else "it takes none"
             raise UsageError(f'bench {name}: "{key}" is not an argument of it; {hint}')
+    hints = get_type_hints(function)
+    for key, value in arguments.items():
+        try:
+            arguments[key] = TypeAdapter(hints[key], config={"coerce_numbers_to_str": True}).validate_python(value)
+        except ValidationError:
+            kind = inspect.formatannotation(hints[key])
+            raise UsageError(f"bench {name}: {key} takes a value of type {kind}, not {value!r}") from None
     if "device" in known:
         import torch
 

@@ -37,7 +37,7 @@ def targets(names: Sequence[str], ending: str, out: Path | None, force: bool, wh
         paths = [out]
     else:
         folder = out or Path()
-        if folder.exists() and not folder.is_dir():
+        if not folder.is_dir() and (folder.exists() or folder.suffix == ending):
             raise UsageError(f"{folder} is a file; {len(names)} {what} need a folder as --out")
         paths = [folder / f"{name}{ending}" for name in names]
     for path in paths:

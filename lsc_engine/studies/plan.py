@@ -125,6 +125,9 @@ def plan_study(
             into.update(parse(texts))
         except UsageError as error:
             faults += error.faults
+    for key in axes:
+        if lookup(changes, key) is not None:
+            faults.append(f"--set {key} and --sweep {key}: give one of them, --sweep with all values")
     study = file.name if name is None else name
     if (fault := study_fault(study)) is not None:
         fault = f"--name: {fault}"

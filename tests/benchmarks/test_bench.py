@@ -49,6 +49,8 @@ def test_listing_and_unknown_names() -> None:
         bench.run("mirrors", tools="tensorbord")
     with pytest.raises(UsageError, match='"classess" is not an argument of it; did you mean "classes"'):
         bench.run("decode", classess=3)
+    with pytest.raises(UsageError, match="bench head: batch takes a value of type int, not 'abc'"):
+        bench.run("head", quick=True, batch="abc")
 
 
 def test_page_and_document_of_a_command(tmp_path: Path) -> None:

@@ -303,6 +303,7 @@ def test_a_foreign_folder_and_other_settings_under_the_same_name_are_refused(fol
         ("--set optimizer.lrr=1", "optimizer.lr"),
         ("--set optimizer.lr=-1", "--set optimizer.lr: must be"),
         ("--sweep train.batch_size=0,4", "--sweep train.batch_size: must be at least 1, not 0"),
+        ("--set optimizer.lr=1 --sweep optimizer.lr=0.1,0.2", "--set optimizer.lr and --sweep optimizer.lr: give one"),
         ("--plugin none.py", "is not a file"),
         ("--seeds 1 --seeds 2", "--seeds is given twice, and takes one value"),
         ("--name a/b", '--name: "a/b": before a slash stands a folder of the shipped presets (beyond, etf-2024, '),

@@ -181,6 +181,7 @@ def test_a_run_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert np.load(document["files"][0]).shape == (200, document["bytes"])
     for words, sentence in (
         (("--to", "npy"), "--to npy takes embeddings: name their form, as in --codes float32"),
+        (("--to", "npy", "--codes", "sign", "--metric", "train/loss"), "--metric does not go with --codes"),
         (("--to", "csv", "--codes", "sign"), "--to csv: there is no such form of embeddings"),
         (("--to", "npy", "--codes", "ternery"), 'did you mean "ternary"'),
         (("--to", "faiss", "--codes", "rank"), "--codes rank does not go with --to faiss"),

@@ -84,6 +84,9 @@ def test_figures(made: Path) -> None:
     assert Path("paper-fig9-n_min-seed-0-speed-images-per-second.png").is_file()
     with pytest.raises(UsageError, match="train/accuracy"):
         call("export", "fig9", "--to", "svg", "--metric", "train/acuracy")
+    with pytest.raises(UsageError, match=r"some\.svg is a file; 3 figures need a folder as --out"):
+        call("export", "fig9", "--to", "svg", "--out", "some.svg")
+    assert not Path("some.svg").exists()
 
 
 @pytest.mark.parametrize(("to", "extra"), [("parquet", "pyarrow"), ("tensorboard", "tensorboard")])
@@ -114,6 +117,9 @@ def test_wrong_options_are_refused(made: Path) -> None:
         call("export", "fig9", "--to", "cvs")
     with pytest.raises(UsageError, match="--metric does not go with --to csv"):
         call("export", "fig9", "--to", "csv", "--metric", "train/loss")
+    for option, word in (("--split", "val"), ("--dataset", "nosuch"), ("--limit", "3")):
+        with pytest.raises(UsageError, match=f"{option} chooses what is embedded, and goes only with --codes"):
+            call("export", "fig9", "--to", "csv", option, word)
     with pytest.raises(UsageError, match="checkpoints are missing or damaged"):
         call("export", "n_min/seed-0", "--to", "safetensors")
 

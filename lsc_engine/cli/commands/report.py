@@ -178,10 +178,15 @@ def export(
         (run, *others) = find_runs(runs, use.runs_dir)
         if others:
             raise UsageError(f"--codes takes the embeddings of one run; {len(others) + 1} are named")
+        if metric or baseline:
+            raise UsageError(f"{'--metric' if metric else '--baseline'} does not go with --codes")
         if run.origin != "lsc":
             raise UsageError(only_read(run))
         _export_codes(run, to, codes, out, (dataset, split), use, limit, force, as_json)
         return
+    for option, given in (("--split", split != "train"), ("--dataset", dataset), ("--limit", limit)):
+        if given:
+            raise UsageError(f"{option} chooses what is embedded, and goes only with --codes")
     if to in DATABASES and to not in FORMATS:
         raise UsageError(f"--to {to} takes embeddings: name their form, as in --codes float32")
     if to not in FORMATS:
