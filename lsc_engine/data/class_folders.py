@@ -55,6 +55,11 @@ class Layout:
     blocked: list[str]
     notes: list[str]
 
+    def check_validation_classes(self) -> None:
+        """FolderError for a validation class that training does not have."""
+        if strange := sorted(set(self.val_classes) - set(self.classes)):
+            raise FolderError(f"{self.val}: class {strange[0]} is not among the training classes of {self.base}")
+
 
 class _Entries(NamedTuple):
     """What one folder holds: folders and plain files by name, and sentences about entries that cannot be followed."""
@@ -153,6 +158,7 @@ def layout_notes(dataset: str, root: Path, *, unique: bool, skip_bad: bool = Fal
     layout = read_layout(dataset, root, skip_bad=skip_bad)
     notes = layout.blocked + layout.notes + _of_classes(dataset, layout.base, layout.classes, "images")
     if layout.val is not None and not unique:
+        layout.check_validation_classes()
         empty = [name for name in layout.classes if name not in layout.val_classes]
         there = {name: layout.val_classes[name] for name in layout.classes if name in layout.val_classes}
         if empty:

@@ -119,9 +119,8 @@ def list_files(
     if split == "val":
         if layout.val is None:
             return None
+        layout.check_validation_classes()
         base, folders = layout.val, layout.val_classes
-        if strange := sorted(set(folders) - set(layout.classes)):
-            raise UsageError(f"{base}: class {strange[0]} is not among the training classes of {root}")
         if not folders:
             do = f"put each validation image into that of its class, or take {base.name}/ away and train without any"
             raise UsageError(f"{base} has no class folders; {do}")

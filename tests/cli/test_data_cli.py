@@ -329,6 +329,17 @@ def test_check_and_run_note_what_is_not_used(tmp_path: Path) -> None:
     assert len(document["variants"]["default"]["notes"]) == len(wanted)
 
 
+def test_a_class_without_training_images_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "ant", "bee")
+    shutil.copytree(folder / "pics/train/ant", folder / "pics/val/fox")
+    for command in (("check", "p.toml"), ("run", "p.toml", "--data-dir", "data")):
+        done = run(*command, cwd=folder)
+        assert done.returncode == 2
+        assert f"data.path: {folder}/pics/val: class fox is not among the training classes of {folder}" in done.stderr
+    assert not (folder / "runs").exists()
+    assert not (folder / "data").exists()
+
+
 @pytest.mark.parametrize("size", [16, 72])
 def test_a_run_lists_all_bad_images_of_both_splits_at_once_and_skip_bad_trains(tmp_path: Path, size: int) -> None:
     folder = pictures(tmp_path, "ant", "bee", size=size)
