@@ -63,6 +63,8 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
             if state := slurm.state_of(job):
                 raise LscError(f"job {job} is cancelled, but still {state}: Slurm has not ended its processes yet")
     elif alive:
+        # Beside the signal, so that nobody who waits for the run continues it.
+        requests.request(folder, "stop")
         _signal(who, signal.SIGTERM)
         if not _until(lambda: not process.is_alive(who), grace):
             _signal(who, signal.SIGKILL)
@@ -70,6 +72,12 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
                 raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
     if read_status(folder).active:
         return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed", over=True)
+    message = f"{requests.STOPPED}: {read_status(folder).message}"
+    _change(
+        folder,
+        lambda one: one.state == "stopped" and not one.message.startswith(requests.STOPPED),
+        {"message": message},
+    )
     requests.take(folder)
     return read_status(folder)
 

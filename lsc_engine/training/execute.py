@@ -128,7 +128,7 @@ def _train(run: RunContext, runs_dir: Path) -> str:
             state, code, message = trainer.train(), 0, ""
         if state == "stopped":
             signal = run.signals.stop
-            code, why = 128 + (signal or 15), "stopped" if signal else requests.STOPPED
+            code, why = 128 + (signal or 15), requests.STOPPED if trainer.user_stops or not signal else "stopped"
             message = f"{why} at step {trainer.step}; {trainer.checkpointer.last_good()}"
     except LostRunError:
         raise

@@ -89,7 +89,7 @@ class Trainer:
     """Everything one run trains with, built from its settings; `train` is the loop."""
 
     # A request is read once, and all processes of the run stop by it a step or two later.
-    _user_stops = False
+    user_stops = False
     # Another process was seen on the GPU.
     _shared = False
 
@@ -499,7 +499,7 @@ class Trainer:
         """Heartbeat, requests, and a checkpoint if one is due. Whether to stop here, before the last step."""
         self.writer.heartbeat(self.step, self.run.eta)
         requests = self.writer.requests()
-        self._user_stops = self._user_stops or "stop" in requests
+        self.user_stops = self.user_stops or "stop" in requests
         stopping = self._stop_requested()
         if self._parted is not None and self.mesh.size > 1:
             stopping = self._parted.stop_decided() or self.evaluator.pending
@@ -512,7 +512,7 @@ class Trainer:
         return stopping and self.step < self.total_steps
 
     def _stop_requested(self) -> bool:
-        return self.signals.stop is not None or self._user_stops
+        return self.signals.stop is not None or self.user_stops
 
     def state_dict(self) -> dict[str, Any]:
         """The training state beside the weights, as tensors and plain values."""

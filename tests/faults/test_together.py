@@ -156,6 +156,21 @@ def test_a_stopped_try_leaves_the_choice_open(tmp_path: Path) -> None:
     assert not (folder / "runs/t").exists()
 
 
+def test_a_run_that_is_ended_now_is_not_continued_by_who_waits_for_it(tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    slow = PHASES + "_rate = trainer.learning_rate\n"
+    slow += "trainer.learning_rate = lambda step, **more: (time.sleep(0.5), _rate(step, **more))[1]\n"
+    first = train(folder, setup=slow, log=folder / "1.txt")
+    until(lambda: begun(folder, "t") > 0)
+    second = train(folder, "--wait", log=folder / "2.txt")
+    until(lambda: "waiting for it" in said(second))
+    assert launch(folder, "stop", RUN, "--now", log=folder / "stop.txt").wait() == 0
+    first.wait(), second.wait()
+    status = run_of(folder).status()
+    assert (status.state, status.attempt) == ("stopped", 1), said(second)
+    assert status.message.startswith("stopped on request at step ")
+
+
 # ------------------------------------------------------------------------------------------------ From host to host
 # A process that sees the folder from another machine, where the locks of this one do not reach.
 ELSEWHERE = """
