@@ -71,8 +71,8 @@ def test_run_trains_all_variants_and_seeds_then_prints_curves_and_table(folder: 
     assert "4 of 4 runs are done already" in err
     assert again == out
     # In the order of the preset, as the table of the run itself.
-    told, _ = call(folder, "compare", "tiny", "--json")
-    assert [row["runs"][0] for row in json.loads(told)["rows"]] == ["tiny/wide/seed-0", "tiny/narrow/seed-0"]
+    printed, _ = call(folder, "compare", "tiny", "--json")
+    assert [row["runs"][0] for row in json.loads(printed)["rows"]] == ["tiny/wide/seed-0", "tiny/narrow/seed-0"]
 
 
 def test_json_is_one_document_and_messages_stay_on_stderr(folder: Path) -> None:
@@ -210,16 +210,16 @@ def test_resume_and_fork(folder: Path) -> None:
     last = (parent_steps <= step).nonzero()[0][-1]
     assert epochs.min() > parent_epochs[last]
     assert seconds.min() > parent_seconds[last]
-    told, _ = call(folder, "compare", run.id, forked.id, "--json")
-    (note,) = [note for note in json.loads(told)["notes"] if "forked" in note]
+    out, _ = call(folder, "compare", run.id, forked.id, "--json")
+    (note,) = [note for note in json.loads(out)["notes"] if "forked" in note]
     assert f"forked from {run.id} at step {step}: what it reached before counts from its first value" in note
     _, err = call(folder, "resume", run.id, "--set", "optimizer.lr=1", code=2)
     assert "--set optimizer.lr: a run that goes on keeps its settings" in err
     assert "--set data.path" not in err
     shown, _ = call(folder, "show", forked.id)
     assert f"forked from tiny/narrow/seed-0, step {step}" in shown
-    told, err = call(folder, "resume", forked.id, "--json")
-    assert json.loads(told)["state"] == "finished"
+    printed, err = call(folder, "resume", forked.id, "--json")
+    assert json.loads(printed)["state"] == "finished"
     assert "fork it" in err
     for weights in forked.path.glob("checkpoints/*/model.safetensors"):
         weights.write_bytes(b"")
@@ -238,10 +238,10 @@ def test_resume_and_fork(folder: Path) -> None:
 def test_resume_of_a_study_goes_on_with_what_is_left(folder: Path) -> None:
     (folder / "tiny.toml").write_text(PRESET + 'start_from = "@wide"\nneeds = "wide"\n')
     begin_study(plan_study(folder / "tiny.toml"), folder / "runs", {})
-    told, _ = call(folder, "resume", "tiny/wide", "--json")
-    assert json.loads(told)["state"] == "finished"
-    told, err = call(folder, "resume", "tiny", "--json")
-    assert [(row["id"], row["state"], row["attempt"]) for row in json.loads(told)] == [
+    printed, _ = call(folder, "resume", "tiny/wide", "--json")
+    assert json.loads(printed)["state"] == "finished"
+    printed, err = call(folder, "resume", "tiny", "--json")
+    assert [(row["id"], row["state"], row["attempt"]) for row in json.loads(printed)] == [
         ("tiny/wide/seed-0", "finished", 1),
         ("tiny/narrow/seed-0", "finished", 1),
     ]
